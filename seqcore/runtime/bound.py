@@ -1,0 +1,147 @@
+"""A layer with its weights, bound to a backend: prepared once, run many times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from seqcore.errors import ArgumentError
+from seqcore.registry import registry
+from seqcore.runtime.calls import (
+    Gradients,
+    Options,
+    deliver,
+    explain_on,
+    program_for,
+    run_vjp,
+)
+from seqcore.runtime.explanation import Explanation
+from seqcore.runtime.inputs import (
+    Engine,
+    Inputs,
+    check_supported,
+    choose_engine,
+    read_inputs,
+    read_weights,
+    require,
+)
+from seqcore.runtime.planning import Program
+from seqcore.spec.layers import AnyLayer
+
+
+class BoundLayer:
+    """A layer with a snapshot of its weights in the backend's own form; made by `Layer.bind`.
+
+    Backend and options are those in force when it was bound. Calls are pure and may come from
+    several threads.
+    """
+
+    def __init__(self, layer: AnyLayer, engine: Engine, weights: Mapping[str, Any]) -> None:
+        """Not for users; call `Layer.bind`."""
+        given, self._dtype, self._features, infos = read_weights(layer, engine, weights)
+        check_supported(str(layer), engine, self._dtype)
+        devices = {info.device for info in infos if engine.native} or {engine.device}
+        if len(devices) > 1:
+            raise ArgumentError(
+                f"{layer}: the weights are on {' and '.join(sorted(devices))}, expected one device"
+            )
+        (self._device,) = devices
+        backend = engine.backend
+        self._layer = layer
+        self._engine = Engine(backend, engine.settings, native=False)
+        self._native = Engine(backend, engine.settings, native=True)
+        # The snapshot: whatever form a plan prepares is made from these copies.
+        self._weights = {
+            name: backend.copy(backend.asarray(value, self._dtype, self._device))
+            for name, value in given.items()
+        }
+        self._prepared: dict[int, tuple[Program, Any]] = {}
+
+    def __repr__(self) -> str:
+        return f"BoundLayer({self._layer}, backend={self.backend!r}, dtype={self._dtype!r})"
+
+    def __call__(
+        self, x: Any, *, mask: Any = None, lengths: Any = None, initial_state: Any = None
+    ) -> Any:
+        """Run the layer; arguments, result and errors are those of `Layer.apply`."""
+        engine, inputs = self._read(x, mask, lengths, initial_state)
+        program = program_for(self._layer, engine, inputs, "no")
+        prepared = self._prepare(program)
+        outputs = program.run(prepared, inputs.x, inputs.mask, inputs.state)
+        return deliver(self._layer, engine, outputs)
+
+    def vjp(
+        self, x: Any, *, mask: Any = None, lengths: Any = None, initial_state: Any = None
+    ) -> tuple[Any, Callable[[Any], Gradients]]:
+        """Run the layer and return `(outputs, pullback)`, as `Layer.vjp` does."""
+        require(str(self._layer), self._engine.backend, "gradients")
+        engine, inputs = self._read(x, mask, lengths, initial_state)
+        program = program_for(self._layer, engine, inputs, "yes")
+        return run_vjp(self._layer, engine, program, self._prepare(program), inputs)
+
+    def explain(
+        self,
+        *,
+        mask: Literal["none", "lengths", "any"] = "none",
+        gradient: Literal["no", "yes", "unknown"] = "no",
+    ) -> Explanation:
+        """Return the plan, as `Layer.explain` does."""
+        return explain_on(self._layer, self._engine, self._dtype, mask, gradient)
+
+    @property
+    def layer(self) -> AnyLayer:
+        """The description."""
+        return self._layer
+
+    @property
+    def backend(self) -> str:
+        """The backend's name."""
+        return self._engine.backend.name
+
+    @property
+    def weights(self) -> dict[str, np.ndarray[Any, Any]]:
+        """A copy of the bound weights, by canonical name, as NumPy arrays."""
+        to_numpy = self._engine.backend.to_numpy
+        return {name: np.array(to_numpy(value)) for name, value in self._weights.items()}
+
+    def _read(self, x: Any, mask: Any, lengths: Any, initial_state: Any) -> tuple[Engine, Inputs]:
+        engine = self._engine
+        for value in (x, mask, lengths, *_each(initial_state)):
+            owner = registry.for_array(value)
+            if owner is not None and owner != self.backend:
+                raise ArgumentError(
+                    f"{self._layer}: received an array of {owner}, and the layer is bound to "
+                    f"{self.backend}; convert it, or bind the layer there"
+                )
+            if owner is not None:
+                engine = self._native
+        inputs = read_inputs(
+            self._layer,
+            engine,
+            x,
+            mask,
+            lengths,
+            initial_state,
+            dtype=self._dtype,
+            features=self._features,
+        )
+        return engine, inputs
+
+    def _prepare(self, program: Program) -> Any:
+        """Return the weights as this program wants them, made on first use and kept."""
+        found = self._prepared.get(id(program))
+        if found is None:
+            # The program is kept beside, so that its id stays its own.
+            found = self._prepared[id(program)] = (program, program.prepare(self._weights))
+        return found[1]
+
+
+def bind(layer: Any, weights: Any, backend: str | None, options: Options) -> BoundLayer:
+    """Bind a layer's weights; see `Layer.bind`."""
+    return BoundLayer(layer, choose_engine(str(layer), backend, options, weights), weights)
+
+
+def _each(state: Any) -> tuple[Any, ...]:
+    return tuple(state) if isinstance(state, tuple | list) else (state,)

@@ -1,0 +1,31 @@
+"""What a backend author imports: the service provider interface.
+
+A registration module imports `seqcore.spi.registration` instead, which is frozen for good.
+"""
+
+from seqcore.ops import Array, Arrays, Ops
+from seqcore.spi.backend import Backend
+from seqcore.spi.generic import Generic
+from seqcore.spi.implementation import GradientParts, Implementation, Sequence
+from seqcore.spi.registration import BackendSpec, Option, hookimpl
+from seqcore.spi.request import FEATURES, ArrayInfo, Capabilities, Request
+from seqcore.spi.version import SPI_VERSION
+
+__all__ = [
+    "FEATURES",
+    "SPI_VERSION",
+    "Array",
+    "ArrayInfo",
+    "Arrays",
+    "Backend",
+    "BackendSpec",
+    "Capabilities",
+    "Generic",
+    "GradientParts",
+    "Implementation",
+    "Ops",
+    "Option",
+    "Request",
+    "Sequence",
+    "hookimpl",
+]

@@ -1,0 +1,74 @@
+"""A backend: an array border and an ordered list of implementations."""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from seqcore.ops import Array, Ops
+from seqcore.spi.generic import Generic
+from seqcore.spi.implementation import Implementation
+from seqcore.spi.request import ArrayInfo, Capabilities
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Backend(ABC):
+    """An engine behind the SPI.
+
+    Attributes:
+        name: The name under which it was announced in its `BackendSpec`.
+        ops: The array functions, for the output contract: masks, merges, reversal.
+        implementations: In order of preference; the first that does not refuse is taken.
+        capabilities: What is supported; the runtime refuses the rest before it calls.
+    """
+
+    name: str
+    ops: Ops
+    implementations: tuple[Implementation, ...]
+    capabilities: Capabilities = Capabilities()
+
+    @functools.cached_property
+    def programs(self) -> dict[Any, Any]:
+        """What the runtime has planned and compiled for this backend, by signature."""
+        return {}
+
+    @abstractmethod
+    def asarray(self, value: Any, dtype: str, device: str) -> Array:
+        """Return a NumPy array, or an array of this backend, as one of the dtype on the device.
+
+        `dtype` is one of the spec's, `"bool"` or `"int64"`.
+        """
+
+    @abstractmethod
+    def to_numpy(self, array: Array) -> Any:
+        """Return an array of this backend as a NumPy array on the host."""
+
+    @abstractmethod
+    def describe(self, array: Array) -> ArrayInfo:
+        """Return what is known of an array of this backend without its values."""
+
+    @abstractmethod
+    def version(self) -> str:
+        """Return the version of the engine."""
+
+    @abstractmethod
+    def devices(self) -> tuple[str, ...]:
+        """Return the devices at hand, the default one first."""
+
+    def copy(self, array: Array) -> Array:
+        """Return a copy that later changes of `array` do not reach; itself if immutable."""
+        return array
+
+    def compile(self, function: F) -> F:
+        """Return `function`, pure in its array arguments, compiled if the engine does that."""
+        return function
+
+    def generic(self) -> Generic | None:
+        """Return the generic implementation, if this backend has one."""
+        for implementation in self.implementations:
+            if isinstance(implementation, Generic):
+                return implementation
+        return None

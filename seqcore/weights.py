@@ -1,0 +1,116 @@
+"""Saving a layer with its weights, and loading it (clause DESC-5).
+
+A file is in the safetensors format: a JSON header and raw numbers, no pickle. The header's
+metadata holds `seqcore.format` (`"1"`) and `seqcore.spec`, the layer's JSON description.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seqcore.errors import FileError, SeqcoreError
+from seqcore.files import replacing
+from seqcore.runtime.inputs import choose_engine, read_weights
+from seqcore.spec.description import from_json, to_json
+from seqcore.spec.dtypes import numpy_dtype
+from seqcore.spec.layers import AnyLayer, Layer
+
+FORMAT = "1"
+_TAGS = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_DTYPES = {tag: dtype for dtype, tag in _TAGS.items()}
+
+
+def save(path: str | os.PathLike[str], layer: AnyLayer, weights: Mapping[str, Any]) -> None:
+    """Write a layer and its canonical weights to one file, as a whole or not at all.
+
+    Args:
+        path: The file; by custom it ends in `.safetensors`.
+        layer: The layer.
+        weights: Its weights, NumPy arrays or native ones, of any of the spec's dtypes.
+
+    Raises:
+        WeightsError: if the weights are not the layer's.
+        FileError: if the file cannot be written.
+    """
+    from safetensors.numpy import save as serialize
+
+    if not isinstance(layer, Layer):
+        raise FileError(
+            f"save: the second argument is {type(layer).__name__}, expected a layer: "
+            "save(path, layer, weights)"
+        )
+    engine = choose_engine(str(layer), None, {}, weights)
+    checked, _, _, _ = read_weights(layer, engine, weights)
+    arrays = {
+        # In row-major order, for the serializer writes memory as it finds it.
+        name: np.ascontiguousarray(
+            value if isinstance(value, np.ndarray) else engine.backend.to_numpy(value)
+        )
+        for name, value in checked.items()
+    }
+    metadata = {"seqcore.format": FORMAT, "seqcore.spec": to_json(layer)}
+    with replacing(path) as file:
+        file.write(serialize(arrays, metadata))
+
+
+def load(path: str | os.PathLike[str]) -> tuple[AnyLayer, dict[str, NDArray[Any]]]:
+    """Read a layer and its canonical weights from a file that `save` wrote.
+
+    Nothing in the file is executed, and no more memory is used than the file is large, twice.
+
+    Raises:
+        FileError: if the file is absent, truncated, or not such a file.
+    """
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        tensors = deserialize(content)  # type: ignore[no-untyped-call]
+    except SafetensorError as error:
+        raise FileError(
+            f"{path}: not a safetensors file, or a truncated one: {error}; expected a file that "
+            "seqcore.save wrote"
+        ) from None
+    # Sound, now that the deserializer has been through it.
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    metadata = header.get("__metadata__") or {}
+    layer = _described(path, metadata)
+    weights = {name: _array(path, name, tensor) for name, tensor in tensors}
+    try:
+        checked, _, _, _ = read_weights(layer, choose_engine(str(layer), "numpy", {}), weights)
+    except SeqcoreError as error:
+        raise FileError(f"{path}: the weights do not fit the layer described: {error}") from None
+    return layer, checked
+
+
+def _described(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> AnyLayer:
+    if "seqcore.spec" not in metadata:
+        raise FileError(
+            f"{path}: a safetensors file without the description of a layer, expected metadata "
+            "'seqcore.spec'; write the file with seqcore.save"
+        )
+    found = metadata.get("seqcore.format")
+    if found != FORMAT:
+        raise FileError(f"{path}: file format {found!r}, expected {FORMAT!r}; update seqcore")
+    try:
+        return from_json(metadata["seqcore.spec"])
+    except SeqcoreError as error:
+        raise FileError(f"{path}: {error}") from None
+
+
+def _array(path: str | os.PathLike[str], name: str, tensor: Mapping[str, Any]) -> NDArray[Any]:
+    tag = tensor["dtype"]
+    if tag not in _DTYPES:
+        raise FileError(f"{path}: {name} has dtype {tag}, expected one of {', '.join(_DTYPES)}")
+    flat = np.frombuffer(tensor["data"], numpy_dtype(_DTYPES[tag]))
+    return flat.reshape(tensor["shape"])
