@@ -16,8 +16,8 @@ def pad(parts: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return sequences padded with zeros on the right, and their lengths.
 
     Args:
-        parts: A list of sequences, each (time, features) with a time of its own, 0 included: NumPy arrays
-            of one dtype, or nested sequences of numbers, which are read as float32.
+        parts: A list of sequences, each (time, features) with a time of its own, 0 included:
+            NumPy arrays of one dtype, or nested sequences of numbers, which are read as float32.
 
     Returns:
         `x`, (batch, time, features), with the time of the longest, and `lengths`, (batch,).

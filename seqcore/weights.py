@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from seqcore.errors import FileError, SeqcoreError
 from seqcore.files import replacing
-from seqcore.runtime.inputs import choose_engine, read_weights
+from seqcore.runtime.inputs import choose_engine, possible_arrays, read_weights
 from seqcore.spec.description import from_json, to_json
 from seqcore.spec.dtypes import numpy_dtype
 from seqcore.spec.layers import AnyLayer, Layer
@@ -46,7 +46,7 @@ def save(path: str | os.PathLike[str], layer: AnyLayer, weights: Mapping[str, An
             f"save: the second argument is {type(layer).__name__}, expected a layer: "
             "save(path, layer, weights)"
         )
-    engine = choose_engine(str(layer), None, {}, weights)
+    engine = choose_engine(str(layer), None, {}, possible_arrays(None, None, None, None, weights))
     checked, _, _, _ = read_weights(layer, engine, weights)
     arrays = {
         # In row-major order, for the serializer writes memory as it finds it.

@@ -23,6 +23,7 @@ from seqcore.runtime.inputs import (
     Inputs,
     check_supported,
     choose_engine,
+    possible_arrays,
     read_inputs,
     read_weights,
     require,
@@ -108,7 +109,7 @@ class BoundLayer:
 
     def _read(self, x: Any, mask: Any, lengths: Any, initial_state: Any) -> tuple[Engine, Inputs]:
         engine = self._engine
-        for value in (x, mask, lengths, *_each(initial_state)):
+        for value in possible_arrays(x, mask, lengths, initial_state):
             owner = registry.for_array(value)
             if owner is not None and owner != self.backend:
                 raise ArgumentError(
@@ -140,8 +141,5 @@ class BoundLayer:
 
 def bind(layer: Any, weights: Any, backend: str | None, options: Options) -> BoundLayer:
     """Bind a layer's weights; see `Layer.bind`."""
-    return BoundLayer(layer, choose_engine(str(layer), backend, options, weights), weights)
-
-
-def _each(state: Any) -> tuple[Any, ...]:
-    return tuple(state) if isinstance(state, tuple | list) else (state,)
+    values = possible_arrays(None, None, None, None, weights)
+    return BoundLayer(layer, choose_engine(str(layer), backend, options, values), weights)

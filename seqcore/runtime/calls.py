@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from seqcore.ops import Array, Arrays
-from seqcore.runtime.explanation import Explanation
+from seqcore.runtime.explanation import Explanation, check_question, explain_program
 from seqcore.runtime.inputs import (
     Engine,
     Inputs,
+    check_supported,
     choose_engine,
+    possible_arrays,
     read_cotangents,
     read_inputs,
     read_weights,
@@ -51,8 +53,8 @@ def apply(
     options: Options,
 ) -> Any:
     """Run a layer; see `Layer.apply`."""
-    values = (x, mask, lengths, initial_state, weights)
-    engine = choose_engine(str(layer), backend, options, *values)
+    values = possible_arrays(x, mask, lengths, initial_state, weights)
+    engine = choose_engine(str(layer), backend, options, values)
     arrays, inputs = read_call(layer, engine, weights, x, mask, lengths, initial_state)
     program = program_for(layer, engine, inputs, "no")
     outputs = program.apply(arrays, inputs.x, inputs.mask, inputs.state)
@@ -70,8 +72,8 @@ def vjp(
     options: Options,
 ) -> tuple[Any, Callable[[Any], Gradients]]:
     """Run a layer and return its pullback; see `Layer.vjp`."""
-    values = (x, mask, lengths, initial_state, weights)
-    engine = choose_engine(str(layer), backend, options, *values)
+    values = possible_arrays(x, mask, lengths, initial_state, weights)
+    engine = choose_engine(str(layer), backend, options, values)
     require(str(layer), engine.backend, "gradients")
     arrays, inputs = read_call(layer, engine, weights, x, mask, lengths, initial_state)
     program = program_for(layer, engine, inputs, "yes")
@@ -88,7 +90,8 @@ def call(
     options: Options,
 ) -> Any:
     """Run a layer with fresh weights; see `Layer.__call__`."""
-    engine = choose_engine(str(layer), backend, options, x, mask, lengths, initial_state)
+    values = possible_arrays(x, mask, lengths, initial_state)
+    engine = choose_engine(str(layer), backend, options, values)
     inputs = read_inputs(layer, engine, x, mask, lengths, initial_state, dtype=None, features=None)
     program = program_for(layer, engine, inputs, "no")
     weights = initial_weights(layer, inputs.x.shape[-1], 0, inputs.dtype)
@@ -114,9 +117,6 @@ def explain(
 
 def explain_on(layer: Any, engine: Engine, dtype: str, mask: Any, gradient: Any) -> Explanation:
     """Return the plan on an engine that is already chosen."""
-    from seqcore.runtime.explanation import check_question, explain_program
-    from seqcore.runtime.inputs import check_supported
-
     check_question(layer, dtype, mask, gradient)
     check_supported(str(layer), engine, dtype)
     if gradient == "yes":

@@ -8,7 +8,7 @@ from typing import Any
 from seqcore.errors import UnsupportedFeature
 from seqcore.ops import Array, Arrays
 from seqcore.runtime.calls import Options, converter, make_request, read_call
-from seqcore.runtime.inputs import choose_engine, require
+from seqcore.runtime.inputs import choose_engine, possible_arrays, require
 from seqcore.runtime.nodes import in_processing_order, merge, passed_on, split_state
 from seqcore.runtime.planning import computation
 from seqcore.spec.layers import AnyLayer, Bidirectional, Recurrent, Stack
@@ -29,8 +29,8 @@ def gates(
     options: Options,
 ) -> Named:
     """Return every gate and state by name; see `Layer.gates`."""
-    values = (x, mask, lengths, initial_state, weights)
-    engine = choose_engine(str(layer), backend, options, *values)
+    values = possible_arrays(x, mask, lengths, initial_state, weights)
+    engine = choose_engine(str(layer), backend, options, values)
     require(str(layer), engine.backend, "gates")
     generic = engine.backend.generic()
     if generic is None:

@@ -6,7 +6,7 @@ What is checked here no backend checks again. Values that a trace hides are not 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from seqcore.errors import (
 )
 from seqcore.ops import Array, Arrays
 from seqcore.registry import registry
-from seqcore.spec.dtypes import DTYPES
+from seqcore.spec.dtypes import DTYPES, numpy_dtype
 from seqcore.spec.layers import AnyLayer
 from seqcore.spec.naming import nearest
 from seqcore.spec.outputs import state_names, state_units
@@ -77,16 +77,22 @@ class Inputs:
 
 
 def choose_engine(
-    subject: str, backend: str | None, options: Mapping[str, Any], *values: Any
+    subject: str, backend: str | None, options: Mapping[str, Any], values: Iterable[Any] = ()
 ) -> Engine:
     """Return the engine for a call: a native array's own, else the configuration's.
+
+    Args:
+        subject: The layer, for messages.
+        backend: The name given in the call.
+        options: The options given in the call.
+        values: What may be arrays of a framework; see `possible_arrays`.
 
     Raises:
         ArgumentError: if arrays of two frameworks are given, or the argument contradicts them.
         BackendError: if the backend cannot be used.
     """
     native: str | None = None
-    for value in _flat(values):
+    for value in values:
         owner = registry.for_array(value)
         if owner is None or owner == native:
             continue
@@ -98,6 +104,19 @@ def choose_engine(
         native = owner
     settings = resolve(backend, options, native)
     return Engine(registry.get(settings.backend), settings, native is not None)
+
+
+def possible_arrays(
+    x: Any, mask: Any, lengths: Any, initial_state: Any, weights: Any = None
+) -> Iterator[Any]:
+    """Yield what may be arrays in a call: the arguments, the states and the weights."""
+    yield from (x, mask, lengths)
+    if isinstance(initial_state, tuple | list):
+        yield from initial_state
+    else:
+        yield initial_state
+    if isinstance(weights, Mapping):
+        yield from weights.values()
 
 
 def read_weights(
@@ -403,7 +422,12 @@ def _mask_array(subject: str, name: str, value: Any) -> Any:
 def _as_array(subject: str, name: str, value: Any, engine: Engine, dtype: str | None) -> Any:
     """Return an array as it is and a nested sequence of numbers as a NumPy array."""
     if isinstance(value, tuple | list):
-        kind = dtype or "float32"
+        owner = registry.for_array(value[0]) if value else None
+        if owner is not None:
+            raise DtypeError(
+                f"{subject}: {name} is a {type(value).__name__} of {owner} arrays, expected one "
+                "array; stack them"
+            )
         try:
             numbers = np.asarray(value)
         except ValueError:
@@ -415,9 +439,7 @@ def _as_array(subject: str, name: str, value: Any, engine: Engine, dtype: str | 
             raise DtypeError(
                 f"{subject}: {name} is a sequence of {numbers.dtype.name}, expected real numbers"
             )
-        from seqcore.spec.dtypes import numpy_dtype
-
-        return numbers.astype(numpy_dtype(kind))
+        return numbers.astype(numpy_dtype(dtype or "float32"))
     if engine.info(value) is None:
         raise DtypeError(
             f"{subject}: {name} is {type(value).__name__}, expected a NumPy array, a nested "
@@ -453,17 +475,6 @@ def _device(subject: str, engine: Engine, seen: list[ArrayInfo]) -> str:
             "the argument out or move the arrays"
         )
     return device
-
-
-def _flat(values: Any) -> Iterator[Any]:
-    """Yield what may be arrays: a call's arguments, the states in them and the weights."""
-    for value in values:
-        if isinstance(value, tuple):
-            yield from value
-        elif isinstance(value, Mapping):
-            yield from value.values()
-        else:
-            yield value
 
 
 @functools.lru_cache(maxsize=4096)

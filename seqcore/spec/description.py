@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from typing import Any
 
 import msgspec
@@ -64,6 +63,8 @@ def from_toml(text: str) -> AnyLayer:
     Raises:
         SpecError: if the text is not TOML or describes no layer.
     """
+    import tomllib
+
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from seqcore.errors import DtypeError
@@ -17,7 +16,6 @@ _NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
     "float64": np.dtype(np.float64),
     "float32": np.dtype(np.float32),
     "float16": np.dtype(np.float16),
-    "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
 
 
@@ -27,6 +25,10 @@ def numpy_dtype(dtype: str) -> np.dtype[Any]:
     Raises:
         DtypeError: if the name is none of them.
     """
+    if dtype == "bfloat16" and dtype not in _NUMPY_DTYPES:
+        import ml_dtypes
+
+        _NUMPY_DTYPES[dtype] = np.dtype(ml_dtypes.bfloat16)  # 9 ms that most processes never need
     try:
         return _NUMPY_DTYPES[dtype]
     except (KeyError, TypeError):

@@ -7,7 +7,6 @@ its bit generators and not of its distributions.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import Any
 
@@ -25,6 +24,8 @@ class _Bits:
     """Uniform and normal numbers from one PCG64 stream."""
 
     def __init__(self, seed: int, name: str, shape: tuple[int, ...], initializer: Initializer):
+        import hashlib
+
         described = msgspec.json.encode([seed, name, shape, initializer], order="sorted")
         key = hashlib.sha256(described).digest()
         self._generator = np.random.PCG64(int.from_bytes(key, "little"))
