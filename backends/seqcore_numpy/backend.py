@@ -9,6 +9,7 @@ import numpy as np
 from seqcore.ops import Array
 from seqcore.spec.dtypes import numpy_dtype
 from seqcore.spi import ArrayInfo, Backend, Capabilities, Generic
+from seqcore_numpy.fused import Fused
 from seqcore_numpy.ops import NumpyOps
 
 
@@ -28,7 +29,7 @@ class NumpyBackend(Backend):
 
     def __init__(self) -> None:
         self.ops = NumpyOps()
-        self.implementations = (Generic(self.ops),)
+        self.implementations = (Fused(), Generic(self.ops))
 
     def asarray(self, value: Any, dtype: str, device: str) -> Array:
         kind = numpy_dtype(dtype) if dtype not in ("bool", "int64") else np.dtype(dtype)
