@@ -81,7 +81,7 @@ def load(path: str | os.PathLike[str]) -> tuple[AnyLayer, dict[str, NDArray[Any]
             f"{path}: not a safetensors file, or a truncated one: {error}; expected a file that "
             "seqcore.save wrote"
         ) from None
-    # Sound, now that the deserializer has been through it.
+    # The header is sound, now that the deserializer has been through it.
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     metadata = header.get("__metadata__") or {}
     layer = _described(path, metadata)

@@ -157,11 +157,11 @@ class Steps:
         return Residuals(self._columns, slopes, self._held, self._reverse)
 
 
-def held_by_step(held: Floats | None, n: int) -> list[Any]:
+def held_by_step(held: Any, n: int) -> list[Any]:
     """Return, by step, which sequences keep their state, (batch,), or None where none does."""
     if held is None:
         return [None] * n
-    some = [bool(any_held) for any_held in held.any(1)]
+    some = held.any(1).tolist()
     return [here if any_held else None for here, any_held in zip(held, some, strict=True)]
 
 

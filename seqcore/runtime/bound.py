@@ -29,6 +29,7 @@ from seqcore.runtime.inputs import (
     require,
 )
 from seqcore.runtime.planning import Program
+from seqcore.spec.foreign import explain_unknown
 from seqcore.spec.layers import AnyLayer
 
 
@@ -64,23 +65,40 @@ class BoundLayer:
         return f"BoundLayer({self._layer}, backend={self.backend!r}, dtype={self._dtype!r})"
 
     def __call__(
-        self, x: Any, *, mask: Any = None, lengths: Any = None, initial_state: Any = None
+        self,
+        x: Any,
+        *,
+        mask: Any = None,
+        lengths: Any = None,
+        initial_state: Any = None,
+        **others: Any,
     ) -> Any:
-        """Run the layer; arguments, result and errors are those of `Layer.apply`."""
+        """Run the layer; arguments, result and errors are those of `Layer.apply`.
+
+        Backend and options were settled by `bind`; any other argument is an `ArgumentError`.
+        """
+        self._refuse(others)
         engine, inputs = self._read(x, mask, lengths, initial_state)
         program = program_for(self._layer, engine, inputs, "no")
-        prepared = self._prepare(program)
+        prepared = self._prepare(program, inputs)
         outputs = program.run(prepared, inputs.x, inputs.mask, inputs.state)
         return deliver(self._layer, engine, outputs)
 
     def vjp(
-        self, x: Any, *, mask: Any = None, lengths: Any = None, initial_state: Any = None
+        self,
+        x: Any,
+        *,
+        mask: Any = None,
+        lengths: Any = None,
+        initial_state: Any = None,
+        **others: Any,
     ) -> tuple[Any, Callable[[Any], Gradients]]:
         """Run the layer and return `(outputs, pullback)`, as `Layer.vjp` does."""
+        self._refuse(others)
         require(str(self._layer), self._engine.backend, "gradients")
         engine, inputs = self._read(x, mask, lengths, initial_state)
         program = program_for(self._layer, engine, inputs, "yes")
-        return run_vjp(self._layer, engine, program, self._prepare(program), inputs)
+        return run_vjp(self._layer, engine, program, self._prepare(program, inputs), inputs)
 
     def explain(
         self,
@@ -107,6 +125,11 @@ class BoundLayer:
         to_numpy = self._engine.backend.to_numpy
         return {name: np.array(to_numpy(value)) for name, value in self._weights.items()}
 
+    def _refuse(self, others: Mapping[str, Any]) -> None:
+        for name in others:
+            taken = ("x", "mask", "lengths", "initial_state")
+            raise ArgumentError(explain_unknown(f"{self._layer}: a bound layer", name, taken))
+
     def _read(self, x: Any, mask: Any, lengths: Any, initial_state: Any) -> tuple[Engine, Inputs]:
         engine = self._engine
         for value in possible_arrays(x, mask, lengths, initial_state):
@@ -130,8 +153,10 @@ class BoundLayer:
         )
         return engine, inputs
 
-    def _prepare(self, program: Program) -> Any:
+    def _prepare(self, program: Program, inputs: Inputs) -> Any:
         """Return the weights as this program wants them, made on first use and kept."""
+        if inputs.traced:  # what is made inside a compiler's trace ends with it
+            return program.prepare(self._weights)
         found = self._prepared.get(id(program))
         if found is None:
             # The program is kept beside, so that its id stays its own.

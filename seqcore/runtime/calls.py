@@ -122,7 +122,7 @@ def explain_on(layer: Any, engine: Engine, dtype: str, mask: Any, gradient: Any)
     if gradient == "yes":
         require(str(layer), engine.backend, "gradients")
     request = make_request(layer, engine, dtype, engine.device, mask, gradient, traced=False)
-    program = make_program(engine.backend, layer, request, _forced(engine))
+    program = make_program(engine.backend, layer, request, engine.forced)
     return explain_program(engine.backend, layer, request, program.root)
 
 
@@ -143,7 +143,7 @@ def program_for(layer: Any, engine: Engine, inputs: Inputs, gradient: GradientKi
         gradient,
         traced=inputs.traced,
     )
-    return make_program(engine.backend, layer, request, _forced(engine))
+    return make_program(engine.backend, layer, request, engine.forced)
 
 
 def make_request(
@@ -203,11 +203,6 @@ def deliver(layer: Any, engine: Engine, outputs: Arrays) -> Any:
 def converter(engine: Engine) -> Callable[[Array], Any]:
     """Return what turns the backend's arrays into those that the caller gets."""
     return (lambda array: array) if engine.native else engine.backend.to_numpy
-
-
-def _forced(engine: Engine) -> str | None:
-    name = engine.settings.options.get("implementation")
-    return None if name is None else str(name)
 
 
 def read_call(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from seqcore.errors import UnsupportedFeature
+from seqcore.errors import ArgumentError, UnsupportedFeature
 from seqcore.ops import Array, Arrays
 from seqcore.runtime.calls import Options, converter, make_request, read_call
 from seqcore.runtime.inputs import choose_engine, possible_arrays, require
@@ -38,6 +38,12 @@ def gates(
             f"{layer}: backend {engine.backend.name!r} has no generic implementation to show "
             "gates with; choose another backend"
         )
+    asked = engine.settings.origins.get("implementation") == "argument"
+    if asked and engine.forced not in (None, generic.name):
+        raise ArgumentError(
+            f"{layer}: gates: implementation={engine.forced!r} was asked for, and gates come from "
+            f"{generic.name!r} alone; leave the argument out"
+        )
     arrays, inputs = read_call(layer, engine, weights, x, mask, lengths, initial_state)
     convert = converter(engine)
     if inputs.empty:
@@ -50,8 +56,16 @@ def gates(
             cell, engine, inputs.dtype, inputs.device, kind, "no", traced=inputs.traced
         )
 
+    whole = computation(layer)
     walk = _Walk(generic, inputs.dtype, request)
-    named, _ = walk.layer(computation(layer), arrays, inputs.x, inputs.mask, inputs.state)
+
+    def show(weights: Mapping[str, Array], x: Array, mask: Array | None, state: Arrays) -> Named:
+        return walk.layer(whole, weights, x, mask, state)[0]
+
+    programs, key = engine.backend.programs, ("gates", request(whole))
+    if key not in programs:
+        programs[key] = engine.backend.compile_for(request(whole), show)
+    named = programs[key](arrays, inputs.x, inputs.mask, inputs.state)
     return {name: convert(value) for name, value in named.items()}
 
 

@@ -24,6 +24,7 @@ from seqcore.errors import (
 )
 from seqcore.ops import Array, Arrays
 from seqcore.registry import registry
+from seqcore.runtime.planning import implementation_named
 from seqcore.spec.dtypes import DTYPES, numpy_dtype
 from seqcore.spec.layers import AnyLayer
 from seqcore.spec.naming import nearest
@@ -46,6 +47,12 @@ class Engine:
         """The device asked for, else the backend's first."""
         chosen = self.settings.options.get("device")
         return str(chosen) if chosen is not None else self.backend.devices()[0]
+
+    @property
+    def forced(self) -> str | None:
+        """The implementation asked for, if any."""
+        name = self.settings.options.get("implementation")
+        return None if name is None else str(name)
 
     def info(self, value: Any) -> ArrayInfo | None:
         """Return what is known of an array, or None for what is no array at all."""
@@ -88,7 +95,8 @@ def choose_engine(
         values: What may be arrays of a framework; see `possible_arrays`.
 
     Raises:
-        ArgumentError: if arrays of two frameworks are given, or the argument contradicts them.
+        ArgumentError: if arrays of two frameworks are given, an argument contradicts them, or
+            there is no such implementation.
         BackendError: if the backend cannot be used.
     """
     native: str | None = None
@@ -103,7 +111,10 @@ def choose_engine(
             )
         native = owner
     settings = resolve(backend, options, native)
-    return Engine(registry.get(settings.backend), settings, native is not None)
+    engine = Engine(registry.get(settings.backend), settings, native is not None)
+    if engine.forced is not None:
+        implementation_named(engine.backend, engine.forced)
+    return engine
 
 
 def possible_arrays(
@@ -144,13 +155,19 @@ def read_weights(
         parts = [f"missing {', '.join(missing)}"] if missing else []
         parts += [f"unknown {name}{nearest(name, known)}" for name in extra]
         raise WeightsError(f"{layer}: weights: {'; '.join(parts)}; expected {', '.join(known)}")
+    # Sequences of numbers follow the arrays among the weights.
+    found = (engine.info(value) for value in weights.values())
+    dtype = next((info.dtype for info in found if info is not None), None)
+    arrays: dict[str, Any] = {}
     infos: list[ArrayInfo] = []
     for name in known:
-        info = engine.info(weights[name])
+        value = weights[name]
+        if isinstance(value, tuple | list):
+            value = _as_array(str(layer), name, value, engine, dtype)
+        info = engine.info(value)
         if info is None:
-            raise WeightsError(
-                f"{layer}: {name} is {type(weights[name]).__name__}, expected an array"
-            )
+            raise WeightsError(f"{layer}: {name} is {type(value).__name__}, expected an array")
+        arrays[name] = value
         infos.append(info)
     first = infos[0].shape
     features = first[0] if len(first) == 2 and first[0] > 0 else 1
@@ -165,7 +182,7 @@ def read_weights(
                 "expected one dtype for all weights; cast them"
             )
     _check_dtype(f"{layer}: {next(iter(known))}", infos[0].dtype)
-    return {name: weights[name] for name in known}, infos[0].dtype, features, infos
+    return arrays, infos[0].dtype, features, infos
 
 
 def read_inputs(

@@ -27,7 +27,7 @@ from seqcore.runtime.nodes import (
 from seqcore.spec.initializers import Zeros
 from seqcore.spec.layers import LSTM, AnyLayer, Bidirectional, Recurrent, Stack
 from seqcore.spec.naming import nearest
-from seqcore.spi import Backend, GradientParts, Request, Sequence
+from seqcore.spi import Backend, GradientParts, Implementation, Request, Sequence
 
 
 def plan(backend: Backend, request: Request, implementation: str | None = None) -> Node:
@@ -44,13 +44,7 @@ def plan(backend: Backend, request: Request, implementation: str | None = None) 
     """
     candidates = backend.implementations
     if implementation is not None:
-        known = [candidate.name for candidate in candidates]
-        if implementation not in known:
-            raise ArgumentError(
-                f"implementation={implementation!r}: backend {backend.name!r} has none of that "
-                f"name{nearest(implementation, known)}; expected one of {', '.join(known)}"
-            )
-        candidates = tuple(c for c in candidates if c.name == implementation)
+        candidates = (implementation_named(backend, implementation),)
 
     def place(request: Request) -> Node:
         refusals: list[Refusal] = []
@@ -93,6 +87,21 @@ def plan(backend: Backend, request: Request, implementation: str | None = None) 
     return place(request)
 
 
+def implementation_named(backend: Backend, implementation: str) -> Implementation:
+    """Return a backend's implementation of that name.
+
+    Raises:
+        ArgumentError: if it has none.
+    """
+    known = {candidate.name: candidate for candidate in backend.implementations}
+    if implementation not in known:
+        raise ArgumentError(
+            f"implementation={implementation!r}: backend {backend.name!r} has none of that "
+            f"name{nearest(implementation, known)}; expected one of {', '.join(known)}"
+        )
+    return known[implementation]
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """A planned layer with its output form: pure functions of arrays, each compiled once."""
@@ -100,34 +109,34 @@ class Program:
     layer: AnyLayer
     return_sequences: bool
     return_state: bool
-    dtype: str
+    request: Request
     backend: Backend
     root: Node
 
     @functools.cached_property
     def prepare(self) -> Callable[[Mapping[str, Array]], Any]:
         """Return the canonical weights in the form that the plan wants."""
-        return self.backend.compile(self.root.prepare)
+        return self.backend.compile_for(self.request, self.root.prepare)
 
     @functools.cached_property
     def run(self) -> Callable[[Any, Array, Array | None, Arrays], Arrays]:
         """Return everything that the layer returns, flat, in the order of the contract."""
-        return self.backend.compile(self._run)
+        return self.backend.compile_for(self.request, self._run)
 
     @functools.cached_property
     def apply(self) -> Callable[[Mapping[str, Array], Array, Array | None, Arrays], Arrays]:
         """Do `run(prepare(weights), ...)` as one function."""
-        return self.backend.compile(self._apply)
+        return self.backend.compile_for(self.request, self._apply)
 
     @functools.cached_property
     def vjp(self) -> Callable[[Any, Array, Array | None, Arrays], tuple[Arrays, Any]]:
         """Return what `run` does, and what `pullback` needs."""
-        return self.backend.compile(self._vjp)
+        return self.backend.compile_for(self.request, self._vjp)
 
     @functools.cached_property
     def pullback(self) -> Callable[[Any, Any, Arrays], GradientParts]:
         """Return the gradients of the weights by name, of x, and of the initial state."""
-        return self.backend.compile(self._pullback)
+        return self.backend.compile_for(self.request, self._pullback)
 
     def _apply(
         self, weights: Mapping[str, Array], x: Array, mask: Array | None, state: Arrays
@@ -154,14 +163,14 @@ class Program:
             d_final = tuple(ops.zeros(tuple(value.shape), value) for value in final)
         if self.return_sequences:
             return self.root.pullback(prepared, residuals, self._masked(d_y, mask), d_final)
-        d_final = last_step_back(self.layer, ops, self.dtype, d_y, final, d_final)
+        d_final = last_step_back(self.layer, ops, self.request.dtype, d_y, final, d_final)
         return self.root.pullback(prepared, residuals, None, d_final)
 
     def _outputs(self, sequence: Sequence, final: Arrays, mask: Array | None) -> Arrays:
         if self.return_sequences:
             y = self._masked(sequence, mask)
         else:
-            y = last_step(self.layer, self.backend.ops, self.dtype, final)
+            y = last_step(self.layer, self.backend.ops, self.request.dtype, final)
         outputs = y if isinstance(y, tuple) else (y,)
         return outputs + final if self.return_state else outputs
 
@@ -186,9 +195,7 @@ def make_program(
     if program is None:
         root = plan(backend, request, implementation)
         flags = (layer.return_sequences, layer.return_state)
-        program = backend.programs[key] = Program(
-            request.layer, *flags, request.dtype, backend, root
-        )
+        program = backend.programs[key] = Program(request.layer, *flags, request, backend, root)
     return program
 
 
@@ -199,7 +206,8 @@ def degenerate_program(backend: Backend, layer: AnyLayer, dtype: str) -> Program
     program = backend.programs.get(key)
     if program is None:
         root = Nothing(bare, backend.ops)
-        program = backend.programs[key] = Program(bare, *flags, dtype, backend, root)
+        request = Request(bare, dtype, backend.devices()[0])
+        program = backend.programs[key] = Program(bare, *flags, request, backend, root)
     return program
 
 

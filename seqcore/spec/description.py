@@ -45,7 +45,7 @@ def from_json(text: str | bytes) -> AnyLayer:
     """
     try:
         data = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SpecError(f"layer description: not valid JSON: {error}") from None
     return from_data(data)
 
@@ -67,7 +67,7 @@ def from_toml(text: str) -> AnyLayer:
 
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SpecError(f"layer description: not valid TOML: {error}") from None
     return from_data(data)
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from seqcore.ops import Array, Ops
 from seqcore.spi.generic import Generic
 from seqcore.spi.implementation import Implementation
-from seqcore.spi.request import ArrayInfo, Capabilities
+from seqcore.spi.request import ArrayInfo, Capabilities, Request
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -65,6 +65,13 @@ class Backend(ABC):
     def compile(self, function: F) -> F:
         """Return `function`, pure in its array arguments, compiled if the engine does that."""
         return function
+
+    def compile_for(self, request: Request, function: F) -> F:
+        """Do what `compile` does, for a function that answers `request`.
+
+        To be overridden where the way depends on the request: on an option, say, or the dtype.
+        """
+        return self.compile(function)
 
     def generic(self) -> Generic | None:
         """Return the generic implementation, if this backend has one."""

@@ -93,15 +93,18 @@ class Generic(Implementation):
     ) -> tuple[Array, Arrays, Any]:
         ops, layer, dtype = self.ops, _cell_layer(request), request.dtype
         compute = compute_dtype(dtype)
+        x = ops.cast(x, compute)
         sequence, final, saved = forward(
             self._cell(request, prepared),
-            ops.cast(x, compute),
+            self._own(x, dtype) if save else x,
             mask,
             tuple(ops.cast(state, compute) for state in initial_state),
             reverse=layer.go_backwards,
             dtype=dtype,
             save=save,
         )
+        if save:
+            sequence = self._own(sequence, dtype)
         sequence = self._order(layer, ops.cast(sequence, dtype))
         return sequence, tuple(ops.cast(state, dtype) for state in final), saved
 
@@ -116,7 +119,18 @@ class Generic(Implementation):
 
     def _up(self, request: Request, weights: Mapping[str, Array]) -> dict[str, Array]:
         compute = compute_dtype(request.dtype)
-        return {name: self.ops.cast(value, compute) for name, value in weights.items()}
+        up = {name: self.ops.cast(value, compute) for name, value in weights.items()}
+        if request.gradient == "yes":
+            return {name: self._own(value, request.dtype) for name, value in up.items()}
+        return up
+
+    def _own(self, value: Array, dtype: str) -> Array:
+        """Return a copy, unless a cast has made one.
+
+        Between `vjp` and `pullback` the caller may write into the input, the weights and the
+        results, and the pullback needs them as they were. A compiler drops the product.
+        """
+        return value * 1 if compute_dtype(dtype) == dtype else value
 
 
 def _cell_layer(request: Request) -> AnyCell:
