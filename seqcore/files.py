@@ -20,23 +20,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Any]:
     Raises:
         FileError: if the file cannot be written.
     """
-    import tempfile
-
     target = Path(path)
+    # Named before it exists, so that an interrupt at any moment finds what to remove.
+    new = target.with_name(f".{target.name}.{os.urandom(8).hex()}")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    except OSError as error:
-        raise FileError(f"{target}: cannot be written: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "w+b") as file:
+        with new.open("x+b") as file:
             yield file
             file.flush()
-        # mkstemp is for secrets and allows nobody else to read; an ordinary file does.
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(name).chmod(0o666 & ~mask)
-        Path(name).replace(target)
+        new.replace(target)
     except OSError as error:
         raise FileError(f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
-        Path(name).unlink(missing_ok=True)
+        new.unlink(missing_ok=True)

@@ -1,0 +1,182 @@
+"""What several commands share: their arguments, the layer that CONFIG names, and output."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from seqcore.spec.layers import AnyLayer
+
+    Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+
+LAYER_SUFFIXES = (".toml", ".json", ".safetensors")
+_WIDE = 200
+
+
+def add_command(
+    subparsers: Subparsers, name: str, summary: str, description: str, examples: str
+) -> argparse.ArgumentParser:
+    """Add a command's parser; `examples` are lines that a reader can run as they stand."""
+    lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
+    return subparsers.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=f"examples:\n{lines}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add the argument CONFIG."""
+    parser.add_argument(
+        "config",
+        metavar="CONFIG",
+        type=Path,
+        help="the layer: a .toml or .json description, or a .safetensors file that holds one",
+    )
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that choose a backend and its options."""
+    parser.add_argument(
+        "--backend", metavar="NAME", help="where to run (default: what the configuration says)"
+    )
+    parser.add_argument(
+        "--option",
+        metavar="KEY=VALUE",
+        type=_pair,
+        action="append",
+        default=[],
+        help="one of the backend's options, such as matmul_precision=tf32; may be repeated",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that asks for JSON."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for a program to read")
+
+
+def integer(least: int) -> Callable[[str], int]:
+    """Return an argument type: an integer of `least` or more."""
+
+    def parse(text: str) -> int:
+        number = int(text)
+        if number < least:
+            raise argparse.ArgumentTypeError(f"{number} is too small, expected {least} or more")
+        return number
+
+    parse.__name__ = "integer"  # argparse names the type in its message for what is no number
+    return parse
+
+
+def options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments `--option` as the backend's options, each of its declared type.
+
+    What cannot be read as that type stays text, for the configuration says best what it expects.
+    """
+    import msgspec
+
+    from seqcore.config import resolve
+    from seqcore.registry import COMMON_OPTIONS, registry
+
+    if not args.option:
+        return {}
+    declared = {**COMMON_OPTIONS, **registry.spec(resolve(args.backend).backend).options}
+    kinds: dict[str, Any] = {"bool": bool, "int": int}
+    read: dict[str, Any] = dict(args.option)
+    for key, text in args.option:
+        kind = kinds.get(declared[key].type) if key in declared else None
+        if kind is not None:
+            try:
+                read[key] = msgspec.convert(text, kind, strict=False)
+            except msgspec.ValidationError:
+                continue
+    return read
+
+
+def read_layer(path: Path) -> AnyLayer:
+    """Return the layer that a CONFIG file describes.
+
+    Raises:
+        FileError: if the file cannot be read or has another suffix.
+        SpecError: if it describes no layer.
+    """
+    from seqcore.errors import FileError, SpecError
+    from seqcore.spec.description import from_json, from_toml
+    from seqcore.weights import load
+
+    suffix = path.suffix.lower()
+    if suffix not in LAYER_SUFFIXES:
+        raise FileError(
+            f"{path}: suffix {path.suffix or '(none)'}, expected a layer in one of "
+            f"{', '.join(LAYER_SUFFIXES)}"
+        )
+    if suffix == ".safetensors":
+        return load(path)[0]
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path}: not UTF-8 text: {error.reason}") from error
+    try:
+        return from_toml(text) if suffix == ".toml" else from_json(text)
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from None
+
+
+def print_json(data: Any) -> None:
+    """Print an answer as JSON; NaN and infinity, which JSON has not, are a bug of the caller."""
+    print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table to standard output, as wide as it needs where no terminal limits it."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in table.columns:
+        column.overflow = "fold"
+    for row in rows:
+        table.add_row(*row)
+    _console(sys.stdout).print(table)
+
+
+def error_console() -> Console:
+    """Return the console on standard error, for progress."""
+    return _console(sys.stderr)
+
+
+def warn(message: str) -> None:
+    """Say something that must not be missed, on standard error."""
+    print(f"seqcore: warning: {message}", file=sys.stderr)
+
+
+def _console(file: Any) -> Console:
+    from rich.console import Console
+
+    # Names, paths and reasons are printed as they are: nothing in them is markup.
+    return Console(
+        file=file,
+        width=None if file.isatty() else _WIDE,
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not (key and separator):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected KEY=VALUE")
+    return key, value
