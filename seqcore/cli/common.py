@@ -60,6 +60,31 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say which weights a layer gets; see `seqcore.cli.weights`."""
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        type=Path,
+        help="a saved .safetensors file with the weights for CONFIG",
+    )
+    parser.add_argument(
+        "--seed",
+        metavar="N",
+        type=integer(0),
+        help="without any weights: the seed of fresh, untrained ones (default: 0)",
+    )
+
+
+def add_sequence_column(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that groups the rows of a .csv file."""
+    parser.add_argument(
+        "--sequence-column",
+        metavar="NAME",
+        help="the column of a .csv file that says which sequence a row belongs to",
+    )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add the flag that asks for JSON."""
     parser.add_argument("--json", action="store_true", help="print JSON, for a program to read")

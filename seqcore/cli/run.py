@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from seqcore.cli.common import Subparsers
     from seqcore.cli.reading import Input
     from seqcore.runtime import BoundLayer
-    from seqcore.spec.layers import AnyLayer
 
 _MEMORY = 128 * 2**20
 """About how many bytes a batch may take, by default, with what is computed from it."""
@@ -44,18 +43,7 @@ def add_parser(subparsers: Subparsers) -> None:
     common.add_config(parser)
     parser.add_argument("--input", metavar="FILE", type=Path, required=True, help="what to read")
     parser.add_argument("--output", metavar="FILE", type=Path, required=True, help="what to write")
-    parser.add_argument(
-        "--weights",
-        metavar="FILE",
-        type=Path,
-        help="a saved .safetensors file with the weights for CONFIG",
-    )
-    parser.add_argument(
-        "--seed",
-        metavar="N",
-        type=common.integer(0),
-        help="without any weights: the seed of fresh, untrained ones (default: 0)",
-    )
+    common.add_weights(parser)
     common.add_backend(parser)
     parser.add_argument(
         "--batch-size",
@@ -63,30 +51,27 @@ def add_parser(subparsers: Subparsers) -> None:
         type=common.integer(1),
         help="sequences at a time (default: as many as fit in some 128 MiB)",
     )
-    parser.add_argument(
-        "--sequence-column",
-        metavar="NAME",
-        help="the column of a .csv file that says which sequence a row belongs to",
-    )
+    common.add_sequence_column(parser)
     common.add_json(parser)
 
 
 def execute(args: argparse.Namespace) -> int:
     """Run the layer and print what was written."""
     from seqcore.cli.reading import open_input
+    from seqcore.cli.weights import fresh, layer_and_weights, origin
     from seqcore.cli.writing import check_output
     from seqcore.spec.outputs import output_names
 
-    layer, weights = _layer_and_weights(args)
+    layer, weights = layer_and_weights(args)
     check_output(args.output, output_names(layer), args.input)
     dtype = None if weights is None else _first(weights).dtype.name
     with open_input(args.input, layer, dtype, args.sequence_column) as opened:
         if weights is None:
-            weights = _fresh(args, layer, opened)
+            weights = fresh(args, layer, opened)
         bound = layer.bind(weights, backend=args.backend, **common.options(args))
         size = args.batch_size or _batch_size(opened, weights)
         report = _run(bound, opened, size, args.output)
-        report["weights"] = _origin(args)
+        report["weights"] = origin(args)
         report["sequences"] = [{"name": name, "steps": steps} for name, steps in opened.sequences]
     if args.json:
         common.print_json(report)
@@ -121,88 +106,6 @@ def _run(bound: BoundLayer, opened: Input, size: int, output: Path) -> dict[str,
             for name, last in zip(names, outputs, strict=True)
         ],
     }
-
-
-def _layer_and_weights(args: argparse.Namespace) -> tuple[AnyLayer, dict[str, Any] | None]:
-    """Return the layer, and the weights if a file holds them."""
-    from seqcore.errors import ArgumentError
-    from seqcore.weights import load
-
-    held = args.config.suffix.lower() == ".safetensors"
-    if held and args.weights is not None:
-        raise ArgumentError(
-            f"--weights: received {args.weights}, and {args.config} holds weights already; leave "
-            "one of them out"
-        )
-    if args.seed is not None and (held or args.weights is not None):
-        raise ArgumentError(
-            f"--seed: received {args.seed} with saved weights, expected it for fresh ones only; "
-            "leave it out"
-        )
-    if held:
-        return load(args.config)
-    layer = common.read_layer(args.config)
-    if args.weights is None:
-        return layer, None
-    saved, weights = load(args.weights)
-    _check_same(args, layer, saved)
-    return layer, weights
-
-
-def _check_same(args: argparse.Namespace, layer: AnyLayer, saved: AnyLayer) -> None:
-    """Refuse weights of a layer that computes something else, be their shapes as they may.
-
-    Raises:
-        WeightsError: if the layers differ in more than initializers and return flags.
-    """
-    from seqcore.errors import WeightsError
-    from seqcore.runtime.planning import computation
-    from seqcore.spec.description import to_data
-
-    mine, theirs = computation(layer), computation(saved)
-    if mine == theirs:
-        return
-    difference = _difference(to_data(mine), to_data(theirs), "")
-    raise WeightsError(
-        f"{args.weights}: was saved for another layer than {args.config} describes: {difference}; "
-        f"change {args.config}, or run {args.weights} as CONFIG"
-    )
-
-
-def _difference(mine: Any, theirs: Any, place: str) -> str:
-    """Return the first place where two descriptions differ, with what stands there."""
-    if isinstance(mine, dict) and isinstance(theirs, dict):
-        for key in mine | theirs:
-            if mine.get(key) != theirs.get(key):
-                return _difference(mine.get(key), theirs.get(key), f"{place}.{key}".lstrip("."))
-    if isinstance(mine, list) and isinstance(theirs, list) and len(mine) == len(theirs):
-        for index, (ours, other) in enumerate(zip(mine, theirs, strict=True)):
-            if ours != other:
-                return _difference(ours, other, f"{place}[{index}]")
-    return f"{place} is {_brief(mine)} there and {_brief(theirs)} in the weights file"
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, list):
-        return f"{len(value)} layers"
-    return repr(value.get("type")) if isinstance(value, dict) else repr(value)
-
-
-def _fresh(args: argparse.Namespace, layer: AnyLayer, opened: Input) -> dict[str, Any]:
-    seed = args.seed or 0
-    common.warn(
-        f"no weights were given: running with FRESH, UNTRAINED weights (seed {seed}); "
-        "give trained ones with --weights"
-    )
-    return layer.init(opened.x.shape[2], seed=seed, dtype=opened.x.dtype.name)
-
-
-def _origin(args: argparse.Namespace) -> str:
-    if args.weights is not None:
-        return str(args.weights)
-    if args.config.suffix.lower() == ".safetensors":
-        return str(args.config)
-    return f"fresh, untrained, seed {args.seed or 0}"
 
 
 def _batch_size(opened: Input, weights: dict[str, Any]) -> int:
