@@ -274,6 +274,11 @@ class Recurrent(_Units, frozen=True, kw_only=True):
         for field in ("kernel_initializer", "recurrent_initializer", "bias_initializer"):
             resolved = initializers.resolve(f"{subject}: {field}", getattr(self, field))
             force_setattr(self, field, resolved)
+        if self.use_bias and isinstance(self.bias_initializer, initializers.Orthogonal):
+            raise SpecError(
+                f"{subject}: bias_initializer is orthogonal, which needs a matrix, and a bias is "
+                "none; use 'zeros' or another one"
+            )
         if self.keep_order and not self.go_backwards:
             raise SpecError(
                 f"{subject}: keep_order=True was given without go_backwards=True; it says in "
