@@ -41,6 +41,13 @@ class Ops(ABC):
             "'highest' is; leave the option out or choose another backend"
         )
 
+    def projects_ahead(self, batch: int) -> bool:
+        """Return whether inputs are multiplied for all steps at once before the loop, or in it.
+
+        Ahead is one large product, and an array that holds every pre-activation of the sequence.
+        """
+        return True
+
     @abstractmethod
     def matmul(self, a: Array, b: Array) -> Array:
         """Return the product `a @ b` of an array (..., m, k) and a matrix (k, n)."""
@@ -82,8 +89,16 @@ class Ops(ABC):
         """Return the sum over the first axis."""
 
     @abstractmethod
-    def zeros(self, shape: tuple[int, ...], like: Array) -> Array:
-        """Return zeros of the dtype and on the device of `like`."""
+    def zeros(self, shape: tuple[int | None, ...], like: Array) -> Array:
+        """Return zeros of the dtype and on the device of `like`.
+
+        A size of None is one that a compiler's trace does not know: that of the same axis of
+        `like`. Only libraries with such traces meet it.
+        """
+
+    def size(self, x: Array, axis: int) -> Any:
+        """Return the size of an axis; an array where a trace hides it from Python."""
+        return x.shape[axis]
 
     @abstractmethod
     def arange(self, stop: int, like: Array) -> Array:

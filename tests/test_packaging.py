@@ -44,10 +44,10 @@ def readme_block(heading: str, language: str) -> str:
     return found[1]
 
 
-def test_the_numpy_backend_is_registered_by_an_entry_point(installed: Distribution) -> None:
+def test_the_backends_are_registered_by_entry_points(installed: Distribution) -> None:
     registered = installed.entry_points.select(group="seqcore.backends")
     assert {entry.name: entry.value for entry in registered} == {
-        "numpy": "seqcore_numpy.registration"
+        name: f"seqcore_{name}.registration" for name in ("numpy", "torch", "tensorflow", "jax")
     }
 
 

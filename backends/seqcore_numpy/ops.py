@@ -54,7 +54,7 @@ class NumpyOps(Ops):
     def sum(self, x: Array) -> Array:
         return np.sum(x, 0)
 
-    def zeros(self, shape: tuple[int, ...], like: Array) -> Array:
+    def zeros(self, shape: tuple[int | None, ...], like: Array) -> Array:
         return np.zeros(shape, like.dtype)
 
     def arange(self, stop: int, like: Array) -> Array:

@@ -209,7 +209,7 @@ class _Noisy(Ops):
     def sum(self, x: Array) -> Array:
         return self._inner.sum(x)
 
-    def zeros(self, shape: tuple[int, ...], like: Array) -> Array:
+    def zeros(self, shape: tuple[int | None, ...], like: Array) -> Array:
         return self._inner.zeros(shape, like)
 
     def arange(self, stop: int, like: Array) -> Array:

@@ -81,9 +81,10 @@ def forward(
         # One cleaning here keeps NaN and inf under the mask out of everything that follows.
         x = ops.where(valid, x, 0.0)
     rounds = compute_dtype(dtype) != dtype
+    ahead = ops.projects_ahead(x.shape[1])
 
     def step(state: Arrays, at: Arrays) -> tuple[Arrays, Arrays]:
-        new, gates = cell.step(at[0], state)
+        new, gates = cell.step(at[0] if ahead else cell.project(at[0]), state)
         if rounds:
             new = tuple(_round(ops, value, dtype) for value in new)
         if valid is not None:
@@ -92,7 +93,8 @@ def forward(
             )
         return new, (new + gates if save else new[:1])
 
-    over = (cell.project(x),) if valid is None else (cell.project(x), valid)
+    inputs = cell.project(x) if ahead else x
+    over = (inputs,) if valid is None else (inputs, valid)
     final, emitted = ops.scan(step, initial, over, reverse=reverse)
     count = len(initial)
     saved = Saved(x, valid, initial, emitted[:count], emitted[count:]) if save else None

@@ -44,7 +44,7 @@ class BoundLayer:
         """Not for users; call `Layer.bind`."""
         given, self._dtype, self._features, infos = read_weights(layer, engine, weights)
         check_supported(str(layer), engine, self._dtype)
-        devices = {info.device for info in infos if engine.native} or {engine.device}
+        devices = {info.device for info in infos if info.device} or {engine.device}
         if len(devices) > 1:
             raise ArgumentError(
                 f"{layer}: the weights are on {' and '.join(sorted(devices))}, expected one device"

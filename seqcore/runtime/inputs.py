@@ -46,7 +46,9 @@ class Engine:
     def device(self) -> str:
         """The device asked for, else the backend's first."""
         chosen = self.settings.options.get("device")
-        return str(chosen) if chosen is not None else self.backend.devices()[0]
+        if chosen is None:
+            return self.backend.devices()[0]
+        return self.backend.device(str(chosen))
 
     @property
     def forced(self) -> str | None:
@@ -59,7 +61,7 @@ class Engine:
         if isinstance(value, np.ndarray):
             if isinstance(value, np.ma.MaskedArray):
                 return None
-            return ArrayInfo(value.shape, value.dtype.name, "cpu")
+            return ArrayInfo(value.shape, value.dtype.name, "")
         return self.backend.describe(value) if registry.for_array(value) else None
 
 
@@ -156,21 +158,23 @@ def read_weights(
         parts += [f"unknown {name}{nearest(name, known)}" for name in extra]
         raise WeightsError(f"{layer}: weights: {'; '.join(parts)}; expected {', '.join(known)}")
     # Sequences of numbers follow the arrays among the weights.
-    found = (engine.info(value) for value in weights.values())
-    dtype = next((info.dtype for info in found if info is not None), None)
+    known_infos = (engine.info(value) for value in weights.values())
+    dtype = next((info.dtype for info in known_infos if info is not None), None)
     arrays: dict[str, Any] = {}
     infos: list[ArrayInfo] = []
     for name in known:
         value = weights[name]
         if isinstance(value, tuple | list):
-            value = _as_array(str(layer), name, value, engine, dtype)
-        info = engine.info(value)
-        if info is None:
-            raise WeightsError(f"{layer}: {name} is {type(value).__name__}, expected an array")
+            value, info = _as_array(str(layer), name, value, engine, dtype)
+        else:
+            found = engine.info(value)
+            if found is None:
+                raise WeightsError(f"{layer}: {name} is {type(value).__name__}, expected an array")
+            info = found
         arrays[name] = value
         infos.append(info)
     first = infos[0].shape
-    features = first[0] if len(first) == 2 and first[0] > 0 else 1
+    features = first[0] or 1 if len(first) == 2 else 1
     for (name, shape), info in zip(_expected_shapes(layer, features).items(), infos, strict=True):
         if info.shape != shape:
             raise WeightsError(
@@ -211,9 +215,7 @@ def read_inputs(
         weight_infos: What is known of the weights given in the same call.
     """
     subject = str(layer)
-    x = _as_array(subject, "x", x, engine, dtype)
-    info = engine.info(x)
-    assert info is not None
+    x, info = _as_array(subject, "x", x, engine, dtype)
     if len(info.shape) != 3:
         hint = "; add the batch axis: x[None]" if len(info.shape) == 2 else ""
         raise ShapeError(
@@ -221,7 +223,7 @@ def read_inputs(
         )
     _check_dtype(f"{subject}: x", info.dtype)
     batch, time, size = info.shape
-    if size == 0:
+    if not size:
         raise ShapeError(f"{subject}: x has shape {info.shape}, expected at least one feature")
     if features is not None and size != features:
         raise ShapeError(
@@ -245,7 +247,8 @@ def read_inputs(
         mask_array = take(clean, "bool", device)
     elif valid is not None:
         count = take(valid, "int64", device)
-        mask_array = engine.backend.ops.arange(time, count)[None, :] < count[:, None]
+        ops = engine.backend.ops
+        mask_array = ops.arange(ops.size(array, 1), count)[None, :] < count[:, None]
     else:
         mask_array = None
     if states is None:
@@ -318,10 +321,8 @@ def read_cotangents(
     arrays = []
     for name, value, output in zip(names, given, outputs, strict=True):
         want = engine.backend.describe(output)
-        value = _as_array(subject, f"cotangent of {name}", value, engine, want.dtype)
-        info = engine.info(value)
-        assert info is not None
-        if info.shape != want.shape:
+        value, info = _as_array(subject, f"cotangent of {name}", value, engine, want.dtype)
+        if not _fits(info.shape, want.shape):
             raise ShapeError(
                 f"{subject}: cotangent of {name} has shape {info.shape}, expected {want.shape}"
             )
@@ -352,11 +353,9 @@ def _read_state(
                 f"{layer}: initial_state {name} is None, expected an array; give zeros, or leave "
                 "out the whole initial_state"
             )
-        value = _as_array(str(layer), f"initial_state {name}", value, engine, x.dtype)
-        info = engine.info(value)
-        assert info is not None
+        value, info = _as_array(str(layer), f"initial_state {name}", value, engine, x.dtype)
         expected = (x.shape[0], units)
-        if info.shape != expected:
+        if not _fits(info.shape, expected):
             raise StateError(
                 f"{layer}: initial_state {name} has shape {info.shape}, expected {expected} = "
                 "(batch, units)"
@@ -376,7 +375,7 @@ def _read_mask(
     engine: Engine,
     mask: Any,
     lengths: Any,
-    shape: tuple[int, int],
+    shape: tuple[int | None, int | None],
     seen: list[ArrayInfo],
 ) -> tuple[Any, MaskKind, Any]:
     """Return `(lengths, kind, mask)`, at most one of the arrays given."""
@@ -396,7 +395,7 @@ def _read_mask(
                 f"{subject}: mask is {found}, expected booleans, True at valid steps; compare it: "
                 "mask != 0"
             )
-        if info.shape != shape:
+        if not _fits(info.shape, shape):
             raise MaskError(
                 f"{subject}: mask has shape {info.shape}, expected {shape} = (batch, time)"
             )
@@ -407,11 +406,11 @@ def _read_mask(
     if info is None or not info.dtype.startswith(("int", "uint")):
         found = type(lengths).__name__ if info is None else info.dtype
         raise MaskError(f"{subject}: lengths is {found}, expected integers")
-    if info.shape != shape[:1]:
+    if not _fits(info.shape, shape[:1]):
         raise MaskError(
             f"{subject}: lengths has shape {info.shape}, expected {shape[:1]} = (batch,)"
         )
-    if not info.traced and shape[0]:
+    if not info.traced and shape[0] and shape[1] is not None:
         values = np.asarray(
             lengths if isinstance(lengths, np.ndarray) else engine.backend.to_numpy(lengths)
         )
@@ -436,8 +435,10 @@ def _mask_array(subject: str, name: str, value: Any) -> Any:
         raise MaskError(f"{subject}: {name} has rows of different lengths") from None
 
 
-def _as_array(subject: str, name: str, value: Any, engine: Engine, dtype: str | None) -> Any:
-    """Return an array as it is and a nested sequence of numbers as a NumPy array."""
+def _as_array(
+    subject: str, name: str, value: Any, engine: Engine, dtype: str | None
+) -> tuple[Any, ArrayInfo]:
+    """Return an array as it is, a nested sequence of numbers as a NumPy array, and what it is."""
     if isinstance(value, tuple | list):
         owner = registry.for_array(value[0]) if value else None
         if owner is not None:
@@ -456,13 +457,22 @@ def _as_array(subject: str, name: str, value: Any, engine: Engine, dtype: str | 
             raise DtypeError(
                 f"{subject}: {name} is a sequence of {numbers.dtype.name}, expected real numbers"
             )
-        return numbers.astype(numpy_dtype(dtype or "float32"))
-    if engine.info(value) is None:
+        value = numbers.astype(numpy_dtype(dtype or "float32"))
+    info = engine.info(value)
+    if info is None:
         raise DtypeError(
             f"{subject}: {name} is {type(value).__name__}, expected a NumPy array, a nested "
             "sequence of numbers, or an array of an installed backend"
         )
-    return value
+    return value, info
+
+
+def _fits(found: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:
+    """Return whether shapes are equal, as far as a trace knows their sizes."""
+    return found == expected or (
+        len(found) == len(expected)
+        and all(None in (a, b) or a == b for a, b in zip(found, expected, strict=True))
+    )
 
 
 def _check_dtype(what: str, dtype: str) -> None:
@@ -477,18 +487,18 @@ def _device(subject: str, engine: Engine, seen: list[ArrayInfo]) -> str:
     """Return the device of the native arrays, which wins, else the one asked for."""
     if not engine.native:
         return engine.device
-    # NumPy arrays among native ones follow them; they were described as on the "cpu".
-    devices = {info.device for info in seen} - {"cpu"} or {"cpu"}
+    # NumPy arrays among native ones follow them.
+    devices = {info.device for info in seen if info.device}
     if len(devices) > 1:
         raise ArgumentError(
             f"{subject}: received arrays on {' and '.join(sorted(devices))}, expected one device; "
             "move them to one"
         )
-    (device,) = devices
-    asked = engine.settings.options.get("device")
-    if engine.settings.origins.get("device") == "argument" and asked != device:
+    device = next(iter(devices), engine.device)
+    argument = engine.settings.origins.get("device") == "argument"
+    if argument and engine.device != device:
         raise ArgumentError(
-            f"{subject}: device={asked!r} was asked for and the arrays are on {device!r}; leave "
+            f"{subject}: device={engine.device!r} was asked for and the arrays are on {device!r}; leave "
             "the argument out or move the arrays"
         )
     return device

@@ -225,7 +225,7 @@ class Chain(Node):
             d_part, d_sequence, d_before = self.members[index].pullback(
                 prepared[index], residuals[index], d_sequence, d_states[index]
             )
-            d_weights |= attach(d_part, prefixes[index])
+            d_weights = attach(d_part, prefixes[index]) | d_weights
             d_initial = d_before + d_initial
         return d_weights, d_sequence, d_initial
 

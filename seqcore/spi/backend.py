@@ -58,6 +58,10 @@ class Backend(ABC):
     def devices(self) -> tuple[str, ...]:
         """Return the devices at hand, the default one first."""
 
+    def device(self, name: str) -> str:
+        """Return the full name of a device that may be written in several ways."""
+        return name
+
     def copy(self, array: Array) -> Array:
         """Return a copy that later changes of `array` do not reach; itself if immutable."""
         return array

@@ -50,14 +50,14 @@ class ArrayInfo:
     """What the runtime needs to know of a backend's array without looking at its values.
 
     Attributes:
-        shape: The shape.
+        shape: The shape; None for a batch or a time that a compiler's trace does not know.
         dtype: The dtype's name; also of those that no layer takes, such as `"int64"`.
-        device: The device, in the backend's own words.
+        device: The device, in the backend's own words; "" for an array that goes to any.
         traced: Whether the values are hidden by a compiler's trace.
         gradient: Whether the framework's autodiff may be recording it.
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...]
     dtype: str
     device: str
     traced: bool = False

@@ -1,0 +1,1 @@
+"""The JAX backend: scans with a written backward pass, compiled by XLA."""
