@@ -184,6 +184,8 @@ def run_vjp(
 
     def pullback(cotangents: Any) -> Gradients:
         given = read_cotangents(str(layer), engine, cotangents, names, outputs)
+        zeros = engine.backend.ops.zeros
+        given += tuple(zeros(tuple(state.shape), state) for state in outputs[len(names) :])
         d_weights, d_x, d_state = program.pullback(prepared, kept, given)
         return Gradients(
             {name: convert(value) for name, value in d_weights.items()},
@@ -195,9 +197,13 @@ def run_vjp(
 
 
 def deliver(layer: Any, engine: Engine, outputs: Arrays) -> Any:
-    """Return outputs in the form of the contract: native if native arrays were given."""
+    """Return outputs in the form of the contract: native if native arrays were given.
+
+    A final state that the layer does not return is left behind.
+    """
     convert = converter(engine)
-    return pack(output_names(layer), (convert(output) for output in outputs))
+    names = output_names(layer)
+    return pack(names, (convert(output) for output in outputs[: len(names)]))
 
 
 def converter(engine: Engine) -> Callable[[Array], Any]:

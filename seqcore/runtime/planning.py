@@ -104,11 +104,14 @@ def implementation_named(backend: Backend, implementation: str) -> Implementatio
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """A planned layer with its output form: pure functions of arrays, each compiled once."""
+    """A planned layer: pure functions of arrays, each compiled once.
+
+    The outputs are always followed by the final state, so that one compiled function serves the
+    layers that return it and those that don't.
+    """
 
     layer: AnyLayer
     return_sequences: bool
-    return_state: bool
     request: Request
     backend: Backend
     root: Node
@@ -120,7 +123,7 @@ class Program:
 
     @functools.cached_property
     def run(self) -> Callable[[Any, Array, Array | None, Arrays], Arrays]:
-        """Return everything that the layer returns, flat, in the order of the contract."""
+        """Return the outputs and the final state, flat, in the order of the contract."""
         return self.backend.compile_for(self.request, self._run)
 
     @functools.cached_property
@@ -155,15 +158,13 @@ class Program:
 
     def _pullback(self, prepared: Any, kept: Any, cotangents: Arrays) -> GradientParts:
         residuals, mask, final = kept
-        count = len(cotangents) - (len(final) if self.return_state else 0)
-        d_y: Sequence = cotangents[0] if count == 1 else cotangents[:count]
+        count = len(cotangents) - len(final)
+        d_y: Any = cotangents[0] if count == 1 else cotangents[:count]
         d_final = cotangents[count:]
-        ops = self.backend.ops
-        if not self.return_state:
-            d_final = tuple(ops.zeros(tuple(value.shape), value) for value in final)
         if self.return_sequences:
             return self.root.pullback(prepared, residuals, self._masked(d_y, mask), d_final)
-        d_final = last_step_back(self.layer, ops, self.request.dtype, d_y, final, d_final)
+        ops, dtype = self.backend.ops, self.request.dtype
+        d_final = last_step_back(self.layer, ops, dtype, d_y, final, d_final)
         return self.root.pullback(prepared, residuals, None, d_final)
 
     def _outputs(self, sequence: Sequence, final: Arrays, mask: Array | None) -> Arrays:
@@ -171,8 +172,7 @@ class Program:
             y = self._masked(sequence, mask)
         else:
             y = last_step(self.layer, self.backend.ops, self.request.dtype, final)
-        outputs = y if isinstance(y, tuple) else (y,)
-        return outputs + final if self.return_state else outputs
+        return (*y, *final) if isinstance(y, tuple) else (y, *final)
 
     def _masked(self, sequence: Sequence, mask: Array | None) -> Sequence:
         """Write the zeros of masked steps; the pullback of that is itself."""
@@ -190,24 +190,24 @@ def make_program(
     backend: Backend, layer: AnyLayer, request: Request, implementation: str | None
 ) -> Program:
     """Return the layer's program, planned once for each signature and kept by the backend."""
-    key = (request, layer.return_sequences, layer.return_state, implementation)
+    key = (request, layer.return_sequences, implementation)
     program = backend.programs.get(key)
     if program is None:
         root = plan(backend, request, implementation)
-        flags = (layer.return_sequences, layer.return_state)
-        program = backend.programs[key] = Program(request.layer, *flags, request, backend, root)
+        program = Program(request.layer, layer.return_sequences, request, backend, root)
+        backend.programs[key] = program
     return program
 
 
 def degenerate_program(backend: Backend, layer: AnyLayer, dtype: str) -> Program:
     """Return the program for an input without rows or without steps."""
-    flags = (layer.return_sequences, layer.return_state)
-    key = ("degenerate", bare := computation(layer), *flags, dtype)
+    key = ("degenerate", bare := computation(layer), layer.return_sequences, dtype)
     program = backend.programs.get(key)
     if program is None:
         root = Nothing(bare, backend.ops)
         request = Request(bare, dtype, backend.devices()[0])
-        program = backend.programs[key] = Program(bare, *flags, request, backend, root)
+        program = Program(bare, layer.return_sequences, request, backend, root)
+        backend.programs[key] = program
     return program
 
 
