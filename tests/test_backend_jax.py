@@ -34,6 +34,8 @@ from seqcore_jax.registration import seqcore_backends
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
 
+from seqcore_jax.precision import wide  # noqa: E402 - imports jax
+
 HOLES = ("right", "left", "holes", "dead_row", "all")
 
 
@@ -387,11 +389,11 @@ def test_traced_lengths_are_clamped() -> None:
     (weights, x, _), _ = native(LAYER)
     run = jax.jit(lambda lengths: LAYER.apply(weights, x, lengths=lengths).y)
     expected = LAYER.apply(weights, x, lengths=np.array([TIME, 0, 2])).y
-    for wide in (np.int32, np.uint8, np.int8, np.uint32):
-        large = min(np.iinfo(wide).max, 2**32 - 1)
-        low = 0 if wide in (np.uint8, np.uint32) else -3
-        found = run(jnp.asarray(np.array([large, low, 2], wide)))
-        near(found, expected, 4, "float32", wide.__name__)
+    for kind in (np.int32, np.uint8, np.int8, np.uint32):
+        large = min(np.iinfo(kind).max, 2**32 - 1)
+        low = 0 if kind in (np.uint8, np.uint32) else -3
+        found = run(jnp.asarray(np.array([large, low, 2], kind)))
+        near(found, expected, 4, "float32", kind.__name__)
 
 
 def test_a_bound_layer_keeps_nothing_of_a_trace() -> None:
@@ -446,7 +448,7 @@ def test_float64_where_the_flag_is_off() -> None:
     want, back_there = LAYER.vjp(weights, x, initial_state=state, backend="numpy", **call)
     cotangents = random_cotangents(want, np.random.default_rng(3))
     expected = back_there(cotangents)
-    with jax.enable_x64(True):
+    with wide("float64"):
         weights, x, state, drawn = jax.tree.map(jnp.asarray, (weights, x, state, cotangents))
         lengths = jnp.asarray(LENGTHS, jnp.int64)
     for call in ({"mask": MASKS["right"]}, {"lengths": lengths}):
@@ -467,7 +469,7 @@ def test_float64_where_the_flag_is_off() -> None:
         near(found, expected.weights[name], 100, "float64", name)
     near(d_x, expected.x, 100, "float64")
     near(d_state[1], expected.initial_state[1], 100, "float64")
-    with jax.enable_x64(True):
+    with wide("float64"):
         _, pull = jax.vjp(jax.jit(run), weights, x, state)
         near(pull(drawn)[1], expected.x, 100, "float64")
     for name, found in LAYER.gates(weights, x, **call).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -19,12 +20,14 @@ def default_device() -> Any:
     return jax.local_devices(backend=chosen)[0] if isinstance(chosen, str) else chosen
 
 
+@functools.cache
 def device_name(device: Any) -> str:
     """Return a device's name, as in `"cpu"` or `"gpu:1"`."""
     index = jax.local_devices(backend=device.platform).index(device)
     return f"{device.platform}:{index}" if index else str(device.platform)
 
 
+@functools.cache
 def find_device(name: str) -> Any:
     """Return the device of that name.
 
