@@ -209,7 +209,8 @@ def test_other_dtypes_equal_numpy(name: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
 @pytest.mark.parametrize("name", ["lstm", "gru_before"])
-@pytest.mark.clause("PREC-3", "PREC-4")
+@pytest.mark.clause("PREC-3")
+@pytest.mark.clause("PREC-4")
 def test_rounded_products_equal_numpy(name: str, precision: str) -> None:
     layer = CELLS[name](**BOTH)
     *args, call = arguments(layer, "float32")

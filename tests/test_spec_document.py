@@ -109,5 +109,5 @@ def test_the_markers_of_collected_tests_are_those_of_the_source(
     for item in request.session.items:
         name = f"{Path(item.path).name}::{item.originalname}"
         if Path(item.path).parent == TESTS and name in by_source:
-            found = [mark.args[0] for mark in item.iter_markers("clause")]
+            found = [clause for mark in item.iter_markers("clause") for clause in mark.args]
             assert sorted(found) == sorted(by_source[name]), name

@@ -15,6 +15,7 @@ from seqcore.errors import DtypeError
 from seqcore.ops import Array
 from seqcore.spec.dtypes import numpy_dtype
 from seqcore.spi import ArrayInfo, Backend, Capabilities, Generic, Request
+from seqcore_jax.buckets import Buckets
 from seqcore_jax.devices import default_device, device_name, device_names, device_of, find_device
 from seqcore_jax.ops import JaxOps
 from seqcore_jax.precision import wide, x64_enabled
@@ -43,6 +44,7 @@ class JaxBackend(Backend):
     def __init__(self) -> None:
         self.ops = JaxOps()
         self.implementations = (Scan(self.ops), Generic(self.ops))
+        self._buckets = Buckets()
 
     def asarray(self, value: Any, dtype: str, device: str) -> Array:
         if isinstance(value, jax.core.Tracer):
@@ -89,6 +91,11 @@ class JaxBackend(Backend):
         # It cannot change, but it can be deleted: a training step may donate its weights.
         with wide(array.dtype.name):
             return jnp.array(array, copy=True)
+
+    def padded_shape(self, request: Request, batch: int, time: int) -> tuple[int, int]:
+        if request.option("compile") is False:
+            return batch, time
+        return self._buckets.padded_shape(request, batch, time)
 
     def compile_for(self, request: Request, function: F) -> F:
         run = jax.jit(function) if request.option("compile") is not False else _eager(function)

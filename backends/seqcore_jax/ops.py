@@ -20,9 +20,12 @@ from seqcore_jax.devices import default_device, device_of
 from seqcore_jax.precision import Rounding, matmul, wide
 
 _ROWS = 4
-"""From this batch on a product a step costs no more than its share of the large one, and less
-than writing and reading every pre-activation: XLA adds the bias in a pass of its own, and fuses
-the reading of one step into the gates in a way that it cannot vectorise."""
+"""From this batch on the inputs are multiplied step by step.
+
+One large product for all steps means an array of every pre-activation, written, read to add the
+bias, written again and read once more; its fresh pages alone took 0.17 s of the 0.75 s of processor
+time of an LSTM(512) over (64, 256, 256) on 2 cores. With few rows a product a step is the slower.
+"""
 
 
 class JaxOps(Ops):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 LAYER_SUFFIXES = (".toml", ".json", ".safetensors")
-_WIDE = 200
+_WIDE = 2000
 
 
 def add_command(

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from seqcore.ops import Array, Arrays, Ops, Step
 from seqcore.registry import registry
-from seqcore.runtime.calls import Gradients, program_for, read_call, run_vjp
+from seqcore.runtime.calls import read_call
 from seqcore.runtime.inputs import Engine, choose_engine
+from seqcore.runtime.planned_call import Gradients, plan_call
 from seqcore.spec.dtypes import numpy_dtype
 from seqcore.spec.layers import AnyLayer
 from seqcore.spec.outputs import output_names
@@ -73,8 +74,8 @@ class Reference:
                 None,
                 tuple(_wide(value) for value in inputs.state),
             )
-            program = program_for(layer, engine, wide_inputs, "yes")
-            outputs, pullback = run_vjp(layer, engine, program, program.prepare(wide), wide_inputs)
+            planned = plan_call(layer, engine, wide_inputs, "yes")
+            outputs, pullback = planned.vjp(planned.program.prepare(wide))
             if not self.cotangents:
                 drawn = (random.standard_normal(y.shape) for y in outputs)
                 # In the compared dtype from the start, so that all engines get the same.

@@ -1,9 +1,10 @@
 """What runs a layer: validation, planning, and the calls behind the layers' methods."""
 
 from seqcore.runtime.bound import BoundLayer, bind
-from seqcore.runtime.calls import Gradients, apply, call, explain, vjp
+from seqcore.runtime.calls import apply, call, explain, vjp
 from seqcore.runtime.explanation import Explanation, PlannedPart
 from seqcore.runtime.gates import gates
+from seqcore.runtime.planned_call import Gradients
 
 __all__ = [
     "BoundLayer",

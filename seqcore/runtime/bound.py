@@ -9,14 +9,7 @@ import numpy as np
 
 from seqcore.errors import ArgumentError
 from seqcore.registry import registry
-from seqcore.runtime.calls import (
-    Gradients,
-    Options,
-    deliver,
-    explain_on,
-    program_for,
-    run_vjp,
-)
+from seqcore.runtime.calls import Options, explain_on
 from seqcore.runtime.explanation import Explanation
 from seqcore.runtime.inputs import (
     Engine,
@@ -28,6 +21,7 @@ from seqcore.runtime.inputs import (
     read_weights,
     require,
 )
+from seqcore.runtime.planned_call import Gradients, PlannedCall, plan_call
 from seqcore.runtime.planning import Program
 from seqcore.spec.foreign import explain_unknown
 from seqcore.spec.layers import AnyLayer
@@ -79,10 +73,8 @@ class BoundLayer:
         """
         self._refuse(others)
         engine, inputs = self._read(x, mask, lengths, initial_state)
-        program = program_for(self._layer, engine, inputs, "no")
-        prepared = self._prepare(program, inputs)
-        outputs = program.run(prepared, inputs.x, inputs.mask, inputs.state)
-        return deliver(self._layer, engine, outputs)
+        planned = plan_call(self._layer, engine, inputs, "no")
+        return planned.run(self._prepare(planned))
 
     def vjp(
         self,
@@ -97,8 +89,8 @@ class BoundLayer:
         self._refuse(others)
         require(str(self._layer), self._engine.backend, "gradients")
         engine, inputs = self._read(x, mask, lengths, initial_state)
-        program = program_for(self._layer, engine, inputs, "yes")
-        return run_vjp(self._layer, engine, program, self._prepare(program, inputs), inputs)
+        planned = plan_call(self._layer, engine, inputs, "yes")
+        return planned.vjp(self._prepare(planned))
 
     def explain(
         self,
@@ -153,9 +145,10 @@ class BoundLayer:
         )
         return engine, inputs
 
-    def _prepare(self, program: Program, inputs: Inputs) -> Any:
-        """Return the weights as this program wants them, made on first use and kept."""
-        if inputs.traced:  # what is made inside a compiler's trace ends with it
+    def _prepare(self, planned: PlannedCall) -> Any:
+        """Return the weights as the program wants them, made on first use and kept."""
+        program = planned.program
+        if planned.inputs.traced:  # what is made inside a compiler's trace ends with it
             return program.prepare(self._weights)
         found = self._prepared.get(id(program))
         if found is None:

@@ -7,9 +7,10 @@ from typing import Any
 
 from seqcore.errors import ArgumentError, UnsupportedFeature
 from seqcore.ops import Array, Arrays
-from seqcore.runtime.calls import Options, converter, make_request, read_call
+from seqcore.runtime.calls import Options, read_call
 from seqcore.runtime.inputs import choose_engine, possible_arrays, require
 from seqcore.runtime.nodes import in_processing_order, merge, passed_on, split_state
+from seqcore.runtime.planned_call import converter, make_request
 from seqcore.runtime.planning import computation
 from seqcore.spec.layers import AnyLayer, Bidirectional, Recurrent, Stack
 from seqcore.spec.weights import attach, extract, parts

@@ -305,7 +305,12 @@ def require(subject: str, backend: Backend, feature: str) -> None:
 
 
 def read_cotangents(
-    subject: str, engine: Engine, cotangents: Any, names: tuple[str, ...], outputs: Arrays
+    subject: str,
+    engine: Engine,
+    cotangents: Any,
+    names: tuple[str, ...],
+    outputs: Iterable[ArrayInfo | None],
+    device: str,
 ) -> Arrays:
     """Check cotangents against the outputs of those names, and return them as arrays."""
     if len(names) == 1:
@@ -319,8 +324,8 @@ def read_cotangents(
             f"each of {', '.join(names)}"
         )
     arrays = []
-    for name, value, output in zip(names, given, outputs, strict=False):
-        want = engine.backend.describe(output)
+    for name, value, want in zip(names, given, outputs, strict=True):
+        assert want is not None
         value, info = _as_array(subject, f"cotangent of {name}", value, engine, want.dtype)
         if not _fits(info.shape, want.shape):
             raise ShapeError(
@@ -330,7 +335,7 @@ def read_cotangents(
             raise DtypeError(
                 f"{subject}: cotangent of {name} is {info.dtype}, expected {want.dtype}; cast it"
             )
-        arrays.append(engine.backend.asarray(value, want.dtype, want.device))
+        arrays.append(engine.backend.asarray(value, want.dtype, device))
     return tuple(arrays)
 
 
@@ -498,8 +503,8 @@ def _device(subject: str, engine: Engine, seen: list[ArrayInfo]) -> str:
     argument = engine.settings.origins.get("device") == "argument"
     if argument and engine.device != device:
         raise ArgumentError(
-            f"{subject}: device={engine.device!r} was asked for and the arrays are on {device!r}; leave "
-            "the argument out or move the arrays"
+            f"{subject}: device={engine.device!r} was asked for and the arrays are on {device!r}; "
+            "leave the argument out or move the arrays"
         )
     return device
 

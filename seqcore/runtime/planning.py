@@ -154,7 +154,11 @@ class Program:
         self, prepared: Any, x: Array, mask: Array | None, state: Arrays
     ) -> tuple[Arrays, Any]:
         sequence, final, residuals = self.root.vjp(prepared, x, mask, state)
-        return self._outputs(sequence, final, mask), (residuals, mask, final)
+        outputs = self._outputs(sequence, final, mask)
+        if not self.return_sequences:
+            # The pullback of a merge multiplies by the states, which the caller may write into.
+            final = tuple(self.backend.ops.cast(h * 1, self.request.dtype) for h in final)
+        return outputs, (residuals, mask, final)
 
     def _pullback(self, prepared: Any, kept: Any, cotangents: Arrays) -> GradientParts:
         residuals, mask, final = kept

@@ -58,6 +58,14 @@ class Backend(ABC):
     def devices(self) -> tuple[str, ...]:
         """Return the devices at hand, the default one first."""
 
+    def padded_shape(self, request: Request, batch: int, time: int) -> tuple[int, int]:
+        """Return the batch and time to which a call is padded on the right; by default its own.
+
+        For an engine that compiles for each shape: it answers with few of them. The padding is
+        masked, and cut off from what is returned.
+        """
+        return batch, time
+
     def device(self, name: str) -> str:
         """Return the full name of a device that may be written in several ways."""
         return name

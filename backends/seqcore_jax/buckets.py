@@ -1,0 +1,41 @@
+"""Which shapes XLA compiles for: the first few as they are, then buckets.
+
+XLA compiles for each shape anew, which takes longer than thousands of calls. Padding costs at most
+as much again as the call itself, so it pays only for those whose shapes vary.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from seqcore.spi import Request
+
+EXACT = 8
+"""How many different shapes a layer is compiled for as they are."""
+
+_LEAST_TIME = 8
+
+
+class Buckets:
+    """The shapes seen for each request; a shape is treated alike for the life of the process."""
+
+    def __init__(self) -> None:
+        self._exact: dict[Request, set[tuple[int, int]]] = {}
+        self._lock = threading.Lock()
+
+    def padded_shape(self, request: Request, batch: int, time: int) -> tuple[int, int]:
+        """Return the shape to compile for: the batch to a power of two, the time to that or 3/4."""
+        exact = self._exact.get(request)
+        if exact is None or (batch, time) not in exact:
+            with self._lock:
+                exact = self._exact.setdefault(request, set())
+                if len(exact) < EXACT:
+                    exact.add((batch, time))
+        if (batch, time) in exact:
+            return batch, time
+        whole = _power_of_two(max(time, _LEAST_TIME))
+        return _power_of_two(batch), whole * 3 // 4 if time <= whole * 3 // 4 else whole
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << (n - 1).bit_length()

@@ -1,0 +1,239 @@
+"""A checked call with its plan, ready to run, and fitted to shapes that are compiled already."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seqcore.ops import Array, Arrays
+from seqcore.runtime.inputs import Engine, Inputs, read_cotangents, require
+from seqcore.runtime.nodes import in_processing_order
+from seqcore.runtime.planning import Program, computation, degenerate_program, make_program
+from seqcore.spec.layers import AnyLayer
+from seqcore.spec.outputs import output_names, pack
+from seqcore.spi import Request
+from seqcore.spi.request import GradientKind, MaskKind
+
+
+class Gradients(NamedTuple):
+    """What a pullback returns.
+
+    Attributes:
+        weights: The gradients of the weights, by canonical name.
+        x: The gradient of the input, (batch, time, features).
+        initial_state: The gradients of the initial state, each (batch, units), in its order.
+    """
+
+    weights: dict[str, Array]
+    x: Array
+    initial_state: Arrays
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCall:
+    """One call whose arguments are sound.
+
+    Attributes:
+        layer: The layer.
+        engine: Where it runs.
+        program: The planned layer.
+        inputs: The arrays, padded where the backend wants another shape.
+        crop: What undoes the padding, or None where there is none.
+    """
+
+    layer: Any
+    engine: Engine
+    program: Program
+    inputs: Inputs
+    crop: Crop | None
+
+    def apply(self, weights: Mapping[str, Array]) -> Any:
+        """Run with canonical weights."""
+        return self._pack(self.program.apply(weights, *self._arrays()))
+
+    def run(self, prepared: Any) -> Any:
+        """Run with weights that the program has prepared."""
+        return self._pack(self.program.run(prepared, *self._arrays()))
+
+    def vjp(self, prepared: Any) -> tuple[Any, Callable[[Any], Gradients]]:
+        """Run with prepared weights and return the outputs with their pullback."""
+        outputs, kept = self.program.vjp(prepared, *self._arrays())
+        names = output_names(self.layer)
+        device = self.inputs.device
+        shown = self._shown(outputs[: len(names)])
+        wanted = [self.engine.info(y) for y in shown]
+        convert = converter(self.engine)
+
+        def pullback(cotangents: Any) -> Gradients:
+            given = read_cotangents(str(self.layer), self.engine, cotangents, names, wanted, device)
+            if self.crop is not None:
+                given = self.crop.padded(given)
+            zeros = self.engine.backend.ops.zeros
+            given += tuple(zeros(tuple(state.shape), state) for state in outputs[len(names) :])
+            d_weights, d_x, d_state = self.program.pullback(prepared, kept, given)
+            gradients = Gradients(
+                {name: convert(value) for name, value in d_weights.items()},
+                convert(d_x),
+                tuple(convert(value) for value in d_state),
+            )
+            return gradients if self.crop is None else self.crop.gradients(gradients)
+
+        return pack(names, shown), pullback
+
+    def _arrays(self) -> tuple[Array, Array | None, Arrays]:
+        return self.inputs.x, self.inputs.mask, self.inputs.state
+
+    def _pack(self, outputs: Arrays) -> Any:
+        """Return outputs in the form of the contract, without a final state it does not have."""
+        names = output_names(self.layer)
+        return pack(names, self._shown(outputs[: len(names)]))
+
+    def _shown(self, outputs: Arrays) -> Arrays:
+        """Return the call's part of the outputs as the caller gets them: native if it gave such.
+
+        Converted before they are cropped: an engine may compile a slice, NumPy never does.
+        """
+        convert = converter(self.engine)
+        shown = tuple(convert(y) for y in outputs)
+        return shown if self.crop is None else self.crop.outputs(shown)
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """Undoes padding on the right, which in processing order comes first.
+
+    Attributes:
+        batch: The rows of the call.
+        steps: Its steps, where they are found in what the layer returns.
+        width: The number of rows and steps with the padding.
+        ops: The backend's functions.
+    """
+
+    batch: int
+    steps: slice
+    width: tuple[int, int]
+    ops: Any
+
+    def outputs(self, outputs: Arrays) -> Arrays:
+        """Return the call's part of sequences and states."""
+        return tuple(
+            y[: self.batch, self.steps] if len(y.shape) == 3 else y[: self.batch] for y in outputs
+        )
+
+    def padded(self, cotangents: Arrays) -> Arrays:
+        """Return cotangents with zeros where the padding is."""
+        before, after = self.steps.start, self.width[1] - self.steps.stop
+        return tuple(
+            _pad(self.ops, d, self.width[0] - self.batch, before, after) for d in cotangents
+        )
+
+    def gradients(self, gradients: Gradients) -> Gradients:
+        """Return the call's part of the gradients."""
+        time = self.steps.stop - self.steps.start
+        return Gradients(
+            gradients.weights,
+            gradients.x[: self.batch, :time],
+            tuple(d[: self.batch] for d in gradients.initial_state),
+        )
+
+
+def plan_call(layer: Any, engine: Engine, inputs: Inputs, gradient: GradientKind) -> PlannedCall:
+    """Return the plan for checked inputs."""
+    backend = engine.backend
+    if inputs.mask is not None:
+        require(str(layer), backend, "masks")
+    if inputs.empty:
+        program = degenerate_program(backend, layer, inputs.dtype)
+        return PlannedCall(layer, engine, program, inputs, None)
+    if gradient == "no" and (inputs.traced or inputs.recorded):
+        gradient = "unknown"
+    request = make_request(
+        layer,
+        engine,
+        inputs.dtype,
+        inputs.device,
+        inputs.mask_kind,
+        gradient,
+        traced=inputs.traced,
+    )
+    crop = None
+    if not inputs.traced:
+        batch, time = (int(size) for size in inputs.x.shape[:2])
+        width = backend.padded_shape(request, batch, time)
+        if width != (batch, time):
+            start = width[1] - time if in_processing_order(layer) else 0
+            crop = Crop(batch, slice(start, start + time), width, backend.ops)
+            inputs = _fitted(inputs, backend.ops, width)
+            request = dataclasses.replace(request, mask=inputs.mask_kind)
+    program = make_program(backend, layer, request, engine.forced)
+    return PlannedCall(layer, engine, program, inputs, crop)
+
+
+def make_request(
+    layer: AnyLayer,
+    engine: Engine,
+    dtype: str,
+    device: str,
+    mask: Any,
+    gradient: Any,
+    *,
+    traced: bool,
+) -> Request:
+    """Return what the planner asks."""
+    own = {
+        name: value
+        for name, value in engine.settings.options.items()
+        if name not in ("matmul_precision", "implementation", "device")
+    }
+    return Request(
+        layer=computation(layer),
+        dtype=dtype,
+        device=device,
+        precision=str(engine.settings.options.get("matmul_precision", "highest")),
+        mask=mask,
+        gradient=gradient,
+        traced=traced,
+        options=tuple(sorted(own.items())),
+    )
+
+
+def converter(engine: Engine) -> Callable[[Array], Any]:
+    """Return what turns the backend's arrays into those that the caller gets."""
+    return (lambda array: array) if engine.native else engine.backend.to_numpy
+
+
+def _fitted(inputs: Inputs, ops: Any, width: tuple[int, int]) -> Inputs:
+    """Return inputs padded on the right; the padding is masked, so results are unchanged."""
+    batch, time = (int(size) for size in inputs.x.shape[:2])
+    rows, steps = width[0] - batch, width[1] - time
+    kind: MaskKind = inputs.mask_kind
+    mask = inputs.mask
+    if mask is None:
+        kind = "lengths"
+        mask = (ops.arange(time, inputs.x)[None, :] + ops.arange(batch, inputs.x)[:, None]) >= 0
+    return dataclasses.replace(
+        inputs,
+        x=_pad(ops, inputs.x, rows, 0, steps),
+        mask=_pad(ops, mask[:, :, None], rows, 0, steps)[:, :, 0],
+        state=tuple(_pad(ops, value, rows, 0, 0) for value in inputs.state),
+        mask_kind=kind,
+    )
+
+
+def _pad(ops: Any, array: Array, rows: int, before: int, after: int) -> Array:
+    """Return (batch, units) or (batch, time, n) with zero rows below, and zero steps around."""
+    if isinstance(array, np.ndarray):  # where an engine takes them as they are, NumPy pads fastest
+        steps = ((before, after), (0, 0)) if array.ndim == 3 else ((0, 0),)
+        return np.pad(array, ((0, rows), *steps))
+    if len(array.shape) == 3:
+        for count, first in ((before, True), (after, False)):
+            if count:
+                zeros = ops.zeros((array.shape[0], count, array.shape[2]), array)
+                array = ops.concat([zeros, array] if first else [array, zeros], 1)
+    if rows:
+        array = ops.concat([array, ops.zeros((rows, *array.shape[1:]), array)], 0)
+    return array
