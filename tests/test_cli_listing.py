@@ -12,6 +12,7 @@ import pytest
 
 import seqcore as sc
 from command_line import Shell, process, shell_fixture  # noqa: F401 - found by its name
+from seqcore.cli.config import shown
 from seqcore.spec.dtypes import DTYPES
 from seqcore.spi.request import FEATURES
 
@@ -137,7 +138,7 @@ def test_every_setting_with_its_origin(shell: Shell, monkeypatch: pytest.MonkeyP
     out = shell.ok("config").out
     for setting in settings.values():
         assert any(
-            setting["key"] in line and str(setting["value"]) in line and setting["origin"] in line
+            setting["key"] in line and shown(setting["value"]) in line and setting["origin"] in line
             for line in out.splitlines()
         )
 
