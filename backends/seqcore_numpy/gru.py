@@ -22,6 +22,7 @@ from seqcore_numpy.steps import (
     in_order,
     to_canonical,
 )
+from seqcore_numpy.workspace import Workspace
 
 # Pre-activations stand as m z r n: m = h Rn + rbn and n = x Kn + bn stay apart, as r comes between
 # them. The recurrence feeds the first three and the inputs the last three.
@@ -105,15 +106,16 @@ def forward(
     """
     matmul, tanh, multiply = np.matmul, np.tanh, np.multiply
     add, subtract = np.add, np.subtract
-    steps = Steps(x, mask, state[0], reverse=reverse, keep=keep)
+    workspace = Workspace()
+    steps = Steps(workspace, x, mask, state[0], reverse=reverse, keep=keep)
     batch, units, features, dtype = steps.batch, steps.units, steps.features, x.dtype
     half, one = dtype.type(0.5), dtype.type(1)
 
-    rows = np.empty((4 * units, batch), dtype)
+    rows = workspace.empty((4 * units, batch), dtype)
     m, z, r, n = rows.reshape(4, units, batch)
     m_z_r, z_r = rows[: 3 * units], rows[units : 3 * units]
-    old, new, spare = (np.empty((units, batch), dtype) for _ in range(3))
-    slopes = np.empty((steps.time, 5 * units, batch), dtype) if keep else None
+    old, new, spare = (workspace.empty((units, batch), dtype) for _ in range(3))
+    slopes = workspace.empty((steps.time, 5 * units, batch), dtype) if keep else None
 
     project = batch < PROJECT_BELOW
     weight_z_r, weight_m, weight_n, recurrent = (
@@ -149,8 +151,7 @@ def forward(
                 _slopes(slope, m, z, r, n, h, new, spare)
             multiply(new, n, new)
             add(old, new, h_next)
-    kept_all = None if slopes is None else steps.residuals(slopes)
-    return steps.sequence, (steps.last,), kept_all
+    return steps.sequence, (steps.last,), steps.residuals(slopes)
 
 
 def _slopes(
@@ -187,7 +188,9 @@ def pullback(
     """Return the gradients of the weights by name, of x, and of the initial state."""
     matmul, multiply, add = np.matmul, np.multiply, np.add
     features, units = prepared.kernel.shape[0], prepared.recurrent_kernel.shape[0]
+    workspace = Workspace()
     back = Cotangents(
+        workspace,
         residuals,
         d_sequence,
         prepared.kernel,
@@ -216,4 +219,5 @@ def pullback(
         "bias": d_inputs[features + 1],
         "recurrent_bias": d_recurrent[0],
     }
+    workspace.close()
     return gradients, back.d_x, (dh.T.copy(),)

@@ -19,6 +19,7 @@ from seqcore_numpy.steps import (
     in_order,
     to_canonical,
 )
+from seqcore_numpy.workspace import Workspace
 
 # Gates stand as o i f g, and c after them: the three sigmoids are adjacent, and so are (i, f) and
 # (g, c), whose products i*g and f*c are then one call.
@@ -82,19 +83,20 @@ def forward(
     The slopes kept are dh/dzo, dc/dzi, dc/dzf, dc/dzg, dc/dh through tanh(c), and f = dc/dc.
     """
     matmul, tanh, multiply, add = np.matmul, np.tanh, np.multiply, np.add
-    steps = Steps(x, mask, state[0], reverse=reverse, keep=keep)
+    workspace = Workspace()
+    steps = Steps(workspace, x, mask, state[0], reverse=reverse, keep=keep)
     batch, units, features, dtype = steps.batch, steps.units, steps.features, x.dtype
     half = dtype.type(0.5)
 
-    rows = np.empty((5 * units, batch), dtype)
+    rows = workspace.empty((5 * units, batch), dtype)
     o, i, f, g, c = rows.reshape(5, units, batch)
     z, sigmoids = rows[: 4 * units], rows[: 3 * units]
     i_f, g_c = rows[units : 3 * units], rows[3 * units :]
     c[...] = state[1].T
-    ig_fc = np.empty((2 * units, batch), dtype)
+    ig_fc = workspace.empty((2 * units, batch), dtype)
     ig, fc = ig_fc.reshape(2, units, batch)
-    tanh_c = np.empty((units, batch), dtype)
-    slopes = np.empty((steps.time, 6 * units, batch), dtype) if keep else None
+    tanh_c = workspace.empty((units, batch), dtype)
+    slopes = workspace.empty((steps.time, 6 * units, batch), dtype) if keep else None
 
     project = batch < PROJECT_BELOW
     weight = (prepared.recurrent if project else prepared.whole).for_batch(batch)
@@ -121,8 +123,7 @@ def forward(
                 _slopes(slope, o, i, f, g, h, i_f, ig, ig_fc, tanh_c)
             if hold is not None:
                 np.copyto(h, h_before, where=hold)
-    kept_all = None if slopes is None else steps.residuals(slopes)
-    return steps.sequence, (steps.last, c.T.copy()), kept_all
+    return steps.sequence, (steps.last, c.T.copy()), steps.residuals(slopes)
 
 
 def _slopes(
@@ -162,8 +163,15 @@ def pullback(
     matmul, multiply, add = np.matmul, np.multiply, np.add
     features, units = prepared.kernel.shape[0], prepared.recurrent_kernel.shape[0]
     every = slice(0, 4 * units)
+    workspace = Workspace()
     back = Cotangents(
-        residuals, d_sequence, prepared.kernel, gates=4, recurrent_gates=every, input_gates=every
+        workspace,
+        residuals,
+        d_sequence,
+        prepared.kernel,
+        gates=4,
+        recurrent_gates=every,
+        input_gates=every,
     )
     dh, dc = (np.array(d.T, order="C") for d in d_state)
     spare, scratch = np.empty_like(dh), np.empty_like(dc)
@@ -191,4 +199,5 @@ def pullback(
         "recurrent_kernel": to_canonical(back.d_recurrent, ORDER)[1:],
         "bias": d_inputs[features + 1],
     }
+    workspace.close()
     return gradients, back.d_x, (dh.T.copy(), dc.T.copy())

@@ -9,6 +9,7 @@ import numpy as np
 
 from seqcore.ops import Arrays
 from seqcore_numpy.steps import PROJECT_BELOW, Cotangents, Floats, Residuals, Steps, Weight
+from seqcore_numpy.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,11 @@ def forward(
 
     The slope kept is dh by the pre-activation, 0 at masked steps.
     """
-    steps = Steps(x, mask, state[0], reverse=reverse, keep=keep)
+    workspace = Workspace()
+    steps = Steps(workspace, x, mask, state[0], reverse=reverse, keep=keep)
     batch, units, features = steps.batch, steps.units, steps.features
     one = x.dtype.type(1)
-    slopes = np.empty((steps.time, units, batch), x.dtype) if keep else None
+    slopes = workspace.empty((steps.time, units, batch), x.dtype) if keep else None
 
     project = batch < PROJECT_BELOW
     weight = (prepared.recurrent if project else prepared.whole).for_batch(batch)
@@ -80,8 +82,7 @@ def forward(
                 np.copyto(h, h_before, where=hold)
                 if slope is not None:
                     np.copyto(slope, 0, where=hold)
-    kept_all = None if slopes is None else steps.residuals(slopes)
-    return steps.sequence, (steps.last,), kept_all
+    return steps.sequence, (steps.last,), steps.residuals(slopes)
 
 
 def pullback(
@@ -90,8 +91,15 @@ def pullback(
     """Return the gradients of the weights by name, of x, and of the initial state."""
     features, units = prepared.kernel.shape[0], prepared.recurrent_kernel.shape[0]
     every = slice(0, units)
+    workspace = Workspace()
     back = Cotangents(
-        residuals, d_sequence, prepared.kernel, gates=1, recurrent_gates=every, input_gates=every
+        workspace,
+        residuals,
+        d_sequence,
+        prepared.kernel,
+        gates=1,
+        recurrent_gates=every,
+        input_gates=every,
     )
     dh = np.array(d_state[0].T, order="C")
     spare = np.empty_like(dh)
@@ -111,4 +119,5 @@ def pullback(
         "recurrent_kernel": back.d_recurrent[:, 1:].T.copy(),
         "bias": d_inputs[features + 1],
     }
+    workspace.close()
     return gradients, back.d_x, (dh.T.copy(),)

@@ -21,6 +21,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from seqcore_numpy.workspace import Workspace
+
 Floats: TypeAlias = NDArray[Any]
 
 # Sizes are in elements. A block of steps should stay in the second-level cache in inference, and
@@ -33,6 +35,12 @@ SATURATE = 1e30
 
 # OpenBLAS multiplies up to about 100**3 without packing, then faster by column-major weights.
 SMALL_PRODUCT = 1_000_000
+
+# From this batch on, elementwise loops over rows of `batch` numbers keep up with contiguous ones.
+WIDE_BATCH = 16
+
+# Added to the pitch of arrays that are read across, so that it is no power of two.
+_ODD = 16
 
 # Below this batch the weights' traffic, not arithmetic, bounds a step's product: the inputs are
 # better projected for all steps at once.
@@ -48,12 +56,14 @@ class Residuals:
         slopes: Each step's local derivatives, (time, n*units, batch); which, the cell says.
         held: Which sequences were masked at each step, (time, batch), or None.
         reverse: Whether steps were processed from the last to the first.
+        workspace: Theirs, which takes the arrays back when this dies.
     """
 
     columns: Floats
     slopes: Floats
     held: NDArray[np.bool_] | None
     reverse: bool
+    workspace: Workspace
 
 
 class Weight:
@@ -101,8 +111,16 @@ class Steps:
     """
 
     def __init__(
-        self, x: Floats, mask: Floats | None, h: Floats, *, reverse: bool, keep: bool
+        self,
+        workspace: Workspace,
+        x: Floats,
+        mask: Floats | None,
+        h: Floats,
+        *,
+        reverse: bool,
+        keep: bool,
     ) -> None:
+        self._workspace = workspace
         self.batch, self.time, self.features = x.shape
         self.units = h.shape[1]
         self.sequence = np.empty((self.batch, self.time, self.units), x.dtype)
@@ -116,7 +134,7 @@ class Steps:
         width = self.features + 2 + self.units
         self._block = max(1, min(self.time, INFERENCE_BLOCK // (self.batch * width)))
         kept = self.time if keep else self._block
-        self._columns = np.empty((kept + 1, width, self.batch), x.dtype)
+        self._columns = workspace.empty((kept + 1, width, self.batch), x.dtype)
         self._columns[:, self.features] = 0
         self._columns[:, self.features + 1] = 1
         self._columns[0, self.features + 2 :] = h.T
@@ -152,9 +170,12 @@ class Steps:
         projected = (rows @ weight).reshape(n, self.batch, -1)
         return np.ascontiguousarray(projected.transpose(0, 2, 1))
 
-    def residuals(self, slopes: Floats) -> Residuals:
-        """Return what the pullback needs, of a run that keeps its columns."""
-        return Residuals(self._columns, slopes, self._held, self._reverse)
+    def residuals(self, slopes: Floats | None) -> Residuals | None:
+        """Return what the pullback needs, of a run that kept it; else close the workspace."""
+        if slopes is None:
+            self._workspace.close()
+            return None
+        return Residuals(self._columns, slopes, self._held, self._reverse, self._workspace)
 
 
 def held_by_step(held: Any, n: int) -> list[Any]:
@@ -179,6 +200,7 @@ class Cotangents:
 
     def __init__(
         self,
+        workspace: Workspace,
         residuals: Residuals,
         d_sequence: Floats | None,
         kernel: Floats,
@@ -200,22 +222,35 @@ class Cotangents:
         self.d_x = np.empty((self.batch, self._time, features), dtype)
         self._d_x = self.d_x[:, direction]
         self._d_sequence = None if d_sequence is None else d_sequence[:, direction]
-        self.d_inputs = np.zeros((kernel.shape[1], features + 2), dtype)
-        self.d_recurrent = np.zeros(
-            (recurrent_gates.stop - recurrent_gates.start, 1 + units), dtype
-        )
         self._block = max(1, min(self._time, PULLBACK_ROWS // self.batch))
-        self._dz = np.empty((self._block, gates * units, self.batch), dtype)
+        rows = self._block * self.batch
+
+        def empty(*shape: int) -> Floats:
+            return workspace.empty(shape, dtype)
+
+        recurrent_rows = recurrent_gates.stop - recurrent_gates.start
+        # The sums over blocks, and one block's share.
+        self.d_inputs, self._inputs_share = (empty(kernel.shape[1], features + 2) for _ in "ab")
+        self.d_recurrent, self._recurrent_share = (empty(recurrent_rows, 1 + units) for _ in "ab")
+        self._columns_space, self._d_x_space = empty(width * rows), empty(rows, features)
+        # One product over all steps of a block wants (gates*units, n*batch). From WIDE_BATCH on
+        # each step writes its columns straight into that; narrower steps are faster written apart
+        # and gathered. The odd pitch is as below.
+        self._dz_space = empty(gates * units, rows + _ODD)
+        wide = self.batch >= WIDE_BATCH
+        self._dz = None if wide else empty(self._block, gates * units, self.batch)
         # d_sequence is read transposed, from a copy with an odd pitch: its own stride, a power of
         # two often, would put a step's rows for all sequences into one cache set.
-        self._dy = np.empty((self._block, self.batch, units + 16), dtype)
+        self._dy = empty(self._block, self.batch, units + _ODD)
 
     def blocks(self) -> Iterator[tuple[int, int, Floats, Any, list[Any]]]:
         """Yield (start, stop, dz to fill, d_sequence by step, what is held by step)."""
         for start in reversed(range(0, self._time, self._block)):
             stop = min(start + self._block, self._time)
             n = stop - start
-            dz = self._dz[:n]
+            flat = self._dz_space[:, : n * self.batch]
+            by_step = flat.reshape(-1, n, self.batch).transpose(1, 0, 2)  # a view of it
+            dz = by_step if self._dz is None else self._dz[:n]
             dy: Any = [None] * n
             if self._d_sequence is not None:
                 block = self._dy[:n, :, : self._units]
@@ -223,15 +258,22 @@ class Cotangents:
                 dy = block.transpose(0, 2, 1)
             held = None if self._held is None else self._held[start:stop]
             yield start, stop, dz, dy, held_by_step(held, n)
-            self._products(start, stop, dz)
+            if self._dz is not None:
+                by_step[...] = dz
+            columns = self._columns_space[: self._columns[0].size * n].reshape(-1, n, self.batch)
+            columns[...] = self._columns[start:stop].transpose(1, 0, 2)
+            self._products(flat, columns.reshape(-1, n * self.batch), first=stop == self._time)
+            d_x = self._d_x_space[: n * self.batch].reshape(n, self.batch, -1)
+            self._d_x[:, start:stop] = d_x.transpose(1, 0, 2)
 
-    def _products(self, start: int, stop: int, dz: Floats) -> None:
-        """Add a block's share to the weights' gradients, and write that of the input."""
-        features, rows = self._features, (stop - start) * self.batch
-        flat = dz.transpose(1, 0, 2).reshape(-1, rows)
-        columns = self._columns[start:stop].transpose(1, 0, 2).reshape(-1, rows)
-        d_inputs = flat[self._input_gates]
-        self.d_inputs += d_inputs @ columns[: features + 2].T
-        self.d_recurrent += flat[self._recurrent_gates] @ columns[features + 1 :].T
-        d_x = (d_inputs.T @ self._kernel.T).reshape(stop - start, self.batch, features)
-        self._d_x[:, start:stop] = d_x.transpose(1, 0, 2)
+    def _products(self, dz: Floats, columns: Floats, *, first: bool) -> None:
+        """Add a block's share to the weights' gradients, and make that of the input."""
+        inputs, recurrent = columns[: self._features + 2], columns[self._features + 1 :]
+        d_inputs, d_recurrent = dz[self._input_gates], dz[self._recurrent_gates]
+        np.matmul(d_inputs.T, self._kernel.T, out=self._d_x_space[: dz.shape[1]])
+        if first:
+            np.matmul(d_inputs, inputs.T, out=self.d_inputs)
+            np.matmul(d_recurrent, recurrent.T, out=self.d_recurrent)
+        else:
+            self.d_inputs += np.matmul(d_inputs, inputs.T, out=self._inputs_share)
+            self.d_recurrent += np.matmul(d_recurrent, recurrent.T, out=self._recurrent_share)
