@@ -42,6 +42,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar, cast, final
 from seqcore.errors import ArgumentError, BackendError, ConfigError
 from seqcore.registry import COMMON_OPTIONS, Registry, registry
 from seqcore.spec.foreign import explain_unknown
+from seqcore.spec.layers import LAYER_FIELDS
 from seqcore.spec.naming import nearest
 from seqcore.spi.registration import BackendSpec, Option
 
@@ -350,6 +351,10 @@ class Block:
         self._options = options
 
     def __enter__(self) -> None:
+        if not isinstance(self._name, str):
+            raise ArgumentError(
+                f"use_backend: received {self._name!r}, expected the name of a backend"
+            )
         spec = self._configuration._registry.spec(self._name)
         declared = {**COMMON_OPTIONS, **spec.options}
         options = _checked_options(spec, declared, self._options)
@@ -431,6 +436,16 @@ def _checked_options(
     checked: dict[str, Value] = {}
     for key, value in options.items():
         if key not in declared:
+            if key in LAYER_FIELDS:
+                raise ArgumentError(
+                    f"backend {spec.name!r}: {key!r} is not taken: it belongs to the layer; "
+                    f"layer.replace({key}=...) gives one that has it"
+                )
+            if key == "device":  # which some backends have
+                raise ArgumentError(
+                    f"backend {spec.name!r}: 'device' is not taken: it has one device; expected "
+                    f"one of {', '.join(declared)}"
+                )
             raise ArgumentError(explain_unknown(f"backend {spec.name!r}", key, declared))
         try:
             checked[key] = _checked(declared[key], value)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqcore.errors import DtypeError, ShapeError
+from seqcore.registry import registry
 from seqcore.spec.dtypes import DTYPES
 
 
@@ -54,6 +55,12 @@ def pad(parts: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 
 def _array(index: int, part: Any) -> NDArray[Any]:
+    if isinstance(part, np.ma.MaskedArray) or registry.for_array(part) is not None:
+        raise DtypeError(
+            f"pad: sequence {index} is a {type(part).__name__} of "
+            f"{type(part).__module__.partition('.')[0]}, expected a NumPy array or a nested "
+            "sequence of numbers; convert it"
+        )
     try:
         array = part if isinstance(part, np.ndarray) else np.asarray(part, np.float32)
     except (TypeError, ValueError):

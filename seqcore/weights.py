@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from seqcore.errors import FileError, SeqcoreError
 from seqcore.files import replacing
-from seqcore.runtime.inputs import choose_engine, possible_arrays, read_weights
+from seqcore.runtime.inputs import possible_arrays, read_weights, reading_engine
 from seqcore.spec.description import from_json, to_json
 from seqcore.spec.dtypes import numpy_dtype
 from seqcore.spec.layers import AnyLayer, Layer
@@ -46,7 +46,7 @@ def save(path: str | os.PathLike[str], layer: AnyLayer, weights: Mapping[str, An
             f"save: the second argument is {type(layer).__name__}, expected a layer: "
             "save(path, layer, weights)"
         )
-    engine = choose_engine(str(layer), None, {}, possible_arrays(None, None, None, None, weights))
+    engine = reading_engine(str(layer), possible_arrays(None, None, None, None, weights))
     checked, _, _, _ = read_weights(layer, engine, weights)
     arrays = {
         # In row-major order, for the serializer writes memory as it finds it.
@@ -74,6 +74,8 @@ def load(path: str | os.PathLike[str]) -> tuple[AnyLayer, dict[str, NDArray[Any]
         content = Path(path).read_bytes()
     except OSError as error:
         raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+    except (TypeError, ValueError) as error:
+        raise FileError(f"load: received {path!r}, expected the path of a file: {error}") from None
     try:
         tensors = deserialize(content)  # type: ignore[no-untyped-call]
     except SafetensorError as error:
@@ -87,7 +89,7 @@ def load(path: str | os.PathLike[str]) -> tuple[AnyLayer, dict[str, NDArray[Any]
     layer = _described(path, metadata)
     weights = {name: _array(path, name, tensor) for name, tensor in tensors}
     try:
-        checked, _, _, _ = read_weights(layer, choose_engine(str(layer), "numpy", {}), weights)
+        checked, _, _, _ = read_weights(layer, reading_engine(str(layer)), weights)
     except SeqcoreError as error:
         raise FileError(f"{path}: the weights do not fit the layer described: {error}") from None
     return layer, checked

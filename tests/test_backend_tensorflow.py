@@ -598,3 +598,30 @@ def test_numpy_arrays_alone_inside_a_function_are_refused() -> None:
 
     with pytest.raises(sc.UnsupportedFeature, match="give x as a tensor"):
         step()
+
+
+def test_autograph_leaves_the_layer_as_it_is_written() -> None:
+    layer = sc.LSTM(3)
+    weights = {name: tf.Variable(value) for name, value in layer.init(FEATURES).items()}
+    bound = layer.bind(layer.init(FEATURES), backend="tensorflow")
+
+    @tf.function  # with AutoGraph, which warns where it cannot rewrite; warnings are errors here
+    def both(x: Any) -> Any:
+        return layer.apply(weights, x), bound(x)
+
+    x = tf.ones((2, 4, FEATURES))
+    for found in both(x):
+        np.testing.assert_allclose(found, bound(x), rtol=0, atol=1e-6)
+
+
+@pytest.mark.clause("DEG-1")
+def test_nothing_after_something_without_a_mask() -> None:
+    layer = sc.LSTM(3)
+    weights = layer.init(FEATURES)
+    for shape in ((0, 4, FEATURES), (2, 0, FEATURES)):
+        x = np.zeros(shape, np.float32)
+        plain = layer.apply(weights, x, backend="tensorflow")
+        lengths = np.zeros(shape[0], np.int64)
+        np.testing.assert_array_equal(
+            layer.apply(weights, x, backend="tensorflow", lengths=lengths), plain
+        )

@@ -769,3 +769,14 @@ def test_gates_by_the_generic_path() -> None:
     assert list(found) == list(expected)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-13)
+
+
+@pytest.mark.clause("DEG-4")
+@pytest.mark.parametrize("shape", [(0, 4, 2), (2, 0, 2)])
+def test_nothing_to_compute_is_still_connected(shape: tuple[int, int, int]) -> None:
+    layer = sc.LSTM(3)
+    weights = {n: torch.nn.Parameter(torch.tensor(v)) for n, v in layer.init(2).items()}
+    layer.apply(weights, torch.zeros(shape)).sum().backward()
+    for weight in weights.values():
+        assert weight.grad is not None
+        assert not weight.grad.any()

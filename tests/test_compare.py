@@ -113,8 +113,6 @@ def test_a_wrong_implementation_is_named_with_its_first_step() -> None:
 @pytest.mark.parametrize(("member", "step"), [("forward", 3), ("backward", 5)])
 def test_a_wrong_gate_is_named_with_the_step_in_processing_order(member: str, step: int) -> None:
     class Spoilt(Generic):
-        name = "spoilt"
-
         def gates(self, request, prepared, x, mask, initial_state):
             named, sequence, final = super().gates(request, prepared, x, mask, initial_state)
             if request.layer.go_backwards == (member == "backward") and "z" in named:

@@ -31,6 +31,7 @@ from helpers import (
     random_state,
     takes,
 )
+from seqcore.registry import registry
 
 STEP = 1e-4
 
@@ -358,3 +359,46 @@ def test_every_implementation_equals_the_last_at_larger_sizes(
     for each in results:
         for key, value in results[reference].items():
             assert_close(results[each][key], value, 2000, f"{each}: {key}")
+
+
+@pytest.mark.clause("GRAD-5")
+@pytest.mark.parametrize("backend", ["numpy", "torch", "jax", "tensorflow"])
+def test_a_pullback_does_not_see_what_happens_to_its_arguments(backend: str) -> None:
+    """Nor to the mask and the state, which are small and easily reused by a caller."""
+    if registry.missing(backend):
+        pytest.skip(f"{backend} is not installed")
+    random = np.random.default_rng(4)
+    layer = sc.LSTM(3, return_sequences=True, return_state=True)
+    for implementation in [i.name for i in registry.get(backend).implementations]:
+        weights = {n: random.standard_normal(s) for n, s in layer.weight_shapes(2).items()}
+        x = random.standard_normal((2, 4, 2))
+        mask = np.array([[True, False, True, True], [True, True, False, False]])
+        state = [random.standard_normal((2, 3)) for _ in range(2)]
+        outputs, pullback = layer.vjp(
+            weights, x, mask=mask, initial_state=state, backend=backend,
+            implementation=implementation,
+        )  # fmt: skip
+        cotangents = [random.standard_normal(y.shape) for y in outputs]
+        before = pullback(cotangents)
+        for array in (x, *state, *weights.values(), *outputs):
+            array[...] = 1e10
+        mask[...] = ~mask
+        after = pullback(cotangents)
+        for name, gradient in before.weights.items():
+            np.testing.assert_array_equal(after.weights[name], gradient)
+        np.testing.assert_array_equal(after.x, before.x)
+
+
+@pytest.mark.clause("MASK-7")
+@pytest.mark.parametrize("cell", [sc.LSTM, sc.GRU, sc.SimpleRNN])
+def test_what_overflows_at_masked_steps_only_reaches_no_gradient(cell: Any) -> None:
+    layer = cell(2, activation="linear")
+    random = np.random.default_rng(0)
+    weights = {n: 1e3 * random.standard_normal(s) for n, s in layer.weight_shapes(2).items()}
+    weights["recurrent_kernel"] *= 1e150
+    x = random.standard_normal((1, 8, 2))
+    _, alone = layer.vjp(weights, x[:, :1])
+    _, padded = layer.vjp(weights, x, lengths=[1])
+    one = np.ones((1, 2))
+    for name, gradient in alone(one).weights.items():
+        np.testing.assert_array_equal(padded(one).weights[name], gradient)

@@ -249,3 +249,14 @@ def test_another_librarys_safetensors_file(tmp_path: Path) -> None:
     save_file({"weight": np.ones((2, 2), np.float32)}, path)
     with pytest.raises(sc.FileError, match=r"seqcore\.save"):
         sc.load(path)
+
+
+@pytest.mark.clause("DESC-5")
+def test_files_do_not_depend_on_where_layers_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = sc.LSTM(2)
+    for name, value in {"BACKEND": "nosuch", "NUMPY__IMPLEMENTATION": "nosuch"}.items():
+        monkeypatch.setenv(f"SEQCORE_{name}", value)
+        sc.save(tmp_path / "model.safetensors", layer, layer.init(3))
+        assert sc.load(tmp_path / "model.safetensors")[0] == layer

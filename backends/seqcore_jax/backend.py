@@ -74,7 +74,7 @@ class JaxBackend(Backend):
     def describe(self, array: Array) -> ArrayInfo:
         if isinstance(array, jax.core.Tracer):
             # Nothing is known of its device; the arrays that it meets decide.
-            return ArrayInfo(array.shape, _name(array.dtype), _default_name(), True, True)
+            return ArrayInfo(array.shape, _name(array.dtype), "", True, True)
         if not isinstance(array, jax.Array):
             raise DtypeError(f"received a {type(array).__name__} of JAX, expected a jax.Array")
         return ArrayInfo(array.shape, _name(array.dtype), _device_name(array))
@@ -92,12 +92,15 @@ class JaxBackend(Backend):
         with wide(array.dtype.name):
             return jnp.array(array, copy=True)
 
+    def device(self, name: str) -> str:
+        return device_name(find_device(name))
+
     def padded_shape(self, request: Request, batch: int, time: int) -> tuple[int, int]:
         if request.option("compile") is False:
             return batch, time
         return self._buckets.padded_shape(request, batch, time)
 
-    def compile_for(self, request: Request, function: F) -> F:
+    def compile(self, request: Request, function: F) -> F:
         run = jax.jit(function) if request.option("compile") is not False else _eager(function)
         under_trace = _in_float64(request, run) if request.dtype == "float64" else run
 
@@ -170,10 +173,6 @@ def _device_name(array: Array) -> str:
     if len(devices) == 1:
         return device_name(next(iter(devices)))
     return "+".join(sorted(str(device) for device in devices))
-
-
-def _default_name() -> str:
-    return device_name(default_device())
 
 
 @functools.cache

@@ -79,7 +79,10 @@ class TensorflowBackend(Backend):
     def devices(self) -> tuple[str, ...]:
         return device_names()
 
-    def compile_for(self, request: Request, function: F) -> F:
+    def device(self, name: str) -> str:
+        return device_name(find_device(name))
+
+    def compile(self, request: Request, function: F) -> F:
         device = find_device(request.device)
         how = request.option("compile")
         inner: Any = function

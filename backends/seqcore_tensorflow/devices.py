@@ -20,9 +20,9 @@ def device_names() -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=256)
 def device_name(full: str) -> str:
-    """Return the short name of a device as TensorFlow writes it; of none, the default's."""
+    """Return the short name of a device as TensorFlow writes it; "" of none, as in a trace."""
     if not full:
-        return device_names()[0]
+        return ""
     kind, _, index = full.rpartition("/device:")[2].partition(":")
     return "cpu" if kind == "CPU" else f"{kind.lower()}:{index}"
 

@@ -77,6 +77,11 @@ class TorchBackend(Backend):
     def devices(self) -> tuple[str, ...]:
         return ("cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count())))
 
+    def device(self, name: str) -> str:
+        device = _device(name)
+        index = f":{device.index or 0}" if device.type != "cpu" else ""
+        return super().device(device.type + index)
+
     def copy(self, array: Array) -> Array:
         with torch.inference_mode(False):  # so that autodiff can use it later
             return array.detach().clone()

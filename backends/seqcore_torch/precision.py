@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -85,7 +84,11 @@ def is_full(device: torch.device) -> bool:
     """Return whether PyTorch computes float32 products in full on a device, as it is set now."""
     kind = device.type
     # While another caller holds the settings they are not to be relied on: it will restore them.
-    return not (_HELD[kind].callers or torch.is_autocast_enabled(kind) or _is_lossy(kind))
+    return not (
+        _HELD.setdefault(kind, _Held()).callers
+        or torch.is_autocast_enabled(kind)
+        or _is_lossy(kind)
+    )
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[None]:
@@ -103,7 +106,7 @@ _NOTHING = contextlib.nullcontext()
 @contextlib.contextmanager
 def _held(kind: str) -> Iterator[None]:
     with _HELD_LOCK:
-        held = _HELD[kind]
+        held = _HELD.setdefault(kind, _Held())
         if not held.callers:
             held.before = _make_full(kind) if _is_lossy(kind) else {}
         held.callers += 1
@@ -125,7 +128,7 @@ class _Held:
     before: dict[str, Any] = field(default_factory=dict)
 
 
-_HELD: defaultdict[str, _Held] = defaultdict(_Held)
+_HELD: dict[str, _Held] = {}
 _HELD_LOCK = Lock()
 
 

@@ -21,12 +21,14 @@ class Candidate(NamedTuple):
     refusal: str | None
 
 
-def check_names(backends: Sequence[str] | None, peers: Sequence[str] | None) -> None:
+def check_names(
+    backends: Sequence[str] | None, peers: Sequence[str] | None, baselines: Sequence[str] | None
+) -> None:
     """Check the names that a user gave.
 
     Raises:
         BackendError: if there is no such backend.
-        ArgumentError: if there is no such peer.
+        ArgumentError: if there is no such peer, or no side of that name to be a baseline.
     """
     for name in backends or ():
         registry.spec(name)
@@ -34,6 +36,13 @@ def check_names(backends: Sequence[str] | None, peers: Sequence[str] | None) -> 
         if name not in PEERS:
             raise ArgumentError(
                 f"peer {name!r}{nearest(name, PEERS)}: expected one of {', '.join(PEERS)}"
+            )
+    sides = [*registry.names(), *PEERS]
+    for name in baselines or ():
+        if name.removesuffix(".padded") not in sides:
+            raise ArgumentError(
+                f"--baseline: {name!r} is no side{nearest(name, sides)}; expected one of "
+                f"{', '.join(sides)}"
             )
 
 

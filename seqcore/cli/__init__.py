@@ -7,7 +7,9 @@ the answer goes to standard output; warnings, progress and errors go to standard
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -38,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments without the program's name; those of the process if None.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
+    _make_writable()
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()  # here, so that a reader that left is noticed below
@@ -53,7 +56,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What is still buffered has no reader; without this the interpreter complains at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
+    except OSError as error:  # of a file it would be a FileError; this is the output itself
+        if error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF):
+            raise
+        print(f"seqcore: error: standard output: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     return code
+
+
+def _make_writable() -> None:
+    """Make the standard streams take any text: closed ones none, narrow ones with escapes."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seqcore.cli import INTERRUPTED, OK, common
+from seqcore.cli import FAILED, INTERRUPTED, OK, common
 
 if TYPE_CHECKING:
     from seqcore.bench.report import Report
@@ -114,7 +114,9 @@ def execute(args: argparse.Namespace) -> int:
 
     workloads = _workloads(args)
     modes = _modes(args.mode)
-    check_names(args.backend, args.peers)
+    check_names(args.backend, args.peers, args.baseline)
+    if args.output is not None:
+        common.check_suffix(args.output, ".json")
     threads = args.threads or machine.processors()
     report = Report(
         machine=machine.facts(),
@@ -134,7 +136,9 @@ def execute(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             report.interrupted = True
     _show(report, args)
-    return INTERRUPTED if report.interrupted else OK
+    if report.interrupted:
+        return INTERRUPTED
+    return OK if report.measurements or args.memory else FAILED
 
 
 def _workloads(args: argparse.Namespace) -> list[Workload]:

@@ -159,6 +159,27 @@ def read_layer(path: Path) -> AnyLayer:
         raise SpecError(f"{path}: {error}") from None
 
 
+def check_suffix(path: Path, *suffixes: str) -> None:
+    """Check, before any work, that a file to write is named like what it will hold.
+
+    So that a slip of the fingers does not replace a model with a report.
+
+    Raises:
+        FileError: if it is not, if it is a folder, or if its folder is missing.
+    """
+    from seqcore.errors import FileError
+
+    if path.suffix.lower() not in suffixes:
+        raise FileError(
+            f"{path}: suffix {path.suffix or '(none)'}, expected a file named "
+            f"{' or '.join(f'*{suffix}' for suffix in suffixes)}"
+        )
+    if path.is_dir():
+        raise FileError(f"{path}: is a folder, expected a file to write")
+    if not path.parent.is_dir():
+        raise FileError(f"{path}: cannot be written: there is no folder {path.parent}")
+
+
 def print_json(data: Any) -> None:
     """Print an answer as JSON; NaN and infinity, which JSON has not, are a bug of the caller."""
     print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
@@ -190,8 +211,12 @@ def warn(message: str) -> None:
 def _console(file: Any) -> Console:
     from rich.console import Console
 
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # for `main`, whose exit code it is
+
     # Names, paths and reasons are printed as they are: nothing in them is markup.
-    return Console(
+    return Plain(
         file=file,
         width=None if file.isatty() else _WIDE,
         markup=False,

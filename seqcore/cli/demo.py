@@ -37,6 +37,8 @@ def execute(args: argparse.Namespace) -> int:
     """Show the walk-through; fails where a table is not reproduced."""
     from seqcore.cli.walkthrough import to_json_data, walk
 
+    if args.html is not None:
+        common.check_suffix(args.html, ".html", ".htm")
     walkthrough = walk(args.backend, common.options(args))
     if args.html is not None:
         _write_page(args.html, walkthrough)

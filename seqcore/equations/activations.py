@@ -13,7 +13,7 @@ def activate(name: str, ops: Ops, x: Array) -> Array:
         case "sigmoid":
             return ops.sigmoid(x)
         case "relu":
-            # where, not maximum: a NaN stays a NaN, for `x > 0` is False and x itself is kept.
+            # Not a maximum: a NaN stays a NaN, for `x <= 0` is False of it.
             return ops.where(x <= 0, 0.0, x)
         case "linear":
             return x

@@ -138,13 +138,18 @@ def backward(
             d_pre, d_previous = cell.step_back(d_state, gates, state, previous)
             return d_previous, d_pre
         valid = at[2 * count + kept]
-        acted = tuple(ops.where(valid, d, 0.0) for d in d_state)
-        carried = tuple(ops.where(valid, 0.0, d) for d in d_state)
-        d_pre, d_previous = cell.step_back(acted, gates, state, previous)
-        return tuple(a + b for a, b in zip(d_previous, carried, strict=True)), d_pre
+        d_pre, d_previous = cell.step_back(d_state, gates, state, previous)
+        # Chosen afterwards: what a gate was at a masked step may be infinite, and zero times that
+        # is no zero.
+        pairs = zip(d_previous, d_state, strict=True)
+        carried = tuple(ops.where(valid, acted, kept) for acted, kept in pairs)
+        return carried, tuple(ops.where(valid, d, 0.0) for d in d_pre)
 
     d_initial, d_pre = ops.scan(step_back, d_final, over, reverse=not reverse)
-    d_weights, d_x = cell.weight_gradients(saved.x, before[0], saved.gates, d_pre)
+    gates = saved.gates
+    if saved.valid is not None:
+        gates = tuple(ops.where(saved.valid, gate, 0.0) for gate in gates)
+    d_weights, d_x = cell.weight_gradients(saved.x, before[0], gates, d_pre)
     return d_weights, ops.swap(d_x), d_initial
 
 

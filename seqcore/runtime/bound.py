@@ -15,6 +15,7 @@ from seqcore.runtime.inputs import (
     Engine,
     Inputs,
     check_supported,
+    choose_device,
     choose_engine,
     possible_arrays,
     read_inputs,
@@ -24,7 +25,7 @@ from seqcore.runtime.inputs import (
 from seqcore.runtime.planned_call import Gradients, PlannedCall, plan_call
 from seqcore.runtime.planning import Program
 from seqcore.spec.foreign import explain_unknown
-from seqcore.spec.layers import AnyLayer
+from seqcore.spec.layers import AnyLayer, as_written
 
 
 class BoundLayer:
@@ -38,26 +39,31 @@ class BoundLayer:
         """Not for users; call `Layer.bind`."""
         given, self._dtype, self._features, infos = read_weights(layer, engine, weights)
         check_supported(str(layer), engine, self._dtype)
-        devices = {info.device for info in infos if info.device} or {engine.device}
-        if len(devices) > 1:
-            raise ArgumentError(
-                f"{layer}: the weights are on {' and '.join(sorted(devices))}, expected one device"
-            )
-        (self._device,) = devices
-        backend = engine.backend
+        backend, settings = engine.backend, engine.settings
+        device = choose_device(str(layer), engine, infos)
         self._layer = layer
-        self._engine = Engine(backend, engine.settings, native=False)
-        self._native = Engine(backend, engine.settings, native=True)
+        self._engine = Engine(backend, settings, native=False, placed_on=device)
+        self._native = Engine(backend, settings, native=True, placed_on=device)
         # The snapshot: whatever form a plan prepares is made from these copies.
         self._weights = {
-            name: backend.copy(backend.asarray(value, self._dtype, self._device))
+            name: backend.copy(backend.asarray(value, self._dtype, device))
             for name, value in given.items()
         }
         self._prepared: dict[int, tuple[Program, Any]] = {}
 
+    def __deepcopy__(self, memo: Any) -> BoundLayer:
+        return self  # nothing of it changes
+
+    def __reduce__(self) -> Any:
+        raise ArgumentError(
+            f"{self._layer}: a bound layer cannot be pickled, for it belongs to this process; "
+            "pickle the layer and its weights and bind them again"
+        )
+
     def __repr__(self) -> str:
         return f"BoundLayer({self._layer}, backend={self.backend!r}, dtype={self._dtype!r})"
 
+    @as_written
     def __call__(
         self,
         x: Any,
@@ -76,6 +82,7 @@ class BoundLayer:
         planned = plan_call(self._layer, engine, inputs, "no")
         return planned.run(self._prepare(planned))
 
+    @as_written
     def vjp(
         self,
         x: Any,

@@ -102,7 +102,7 @@ def check_question(layer: AnyLayer, dtype: Any, mask: Any, gradient: Any) -> Non
         ("gradient", gradient, ("no", "yes", "unknown")),
     )
     for name, value, known in asked:
-        if value not in known:
+        if not isinstance(value, str) or value not in known:
             hint = nearest(value, known) if isinstance(value, str) else ""
             raise ArgumentError(
                 f"{layer}: explain: {name} is {value!r}{hint}, expected one of {', '.join(known)}"

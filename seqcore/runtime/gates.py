@@ -65,7 +65,7 @@ def gates(
 
     programs, key = engine.backend.programs, ("gates", request(whole))
     if key not in programs:
-        programs[key] = engine.backend.compile_for(request(whole), show)
+        programs[key] = engine.backend.compile(request(whole), show)
     named = programs[key](arrays, inputs.x, inputs.mask, inputs.state)
     return {name: convert(value) for name, value in named.items()}
 

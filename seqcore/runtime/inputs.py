@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from seqcore.config import Resolved, resolve
+from seqcore.config import DEFAULT_BACKEND, Resolved, resolve
 from seqcore.errors import (
     ArgumentError,
     DtypeError,
@@ -41,10 +41,14 @@ class Engine:
     backend: Backend
     settings: Resolved
     native: bool
+    placed_on: str | None = None
+    """Where a bound layer's weights are."""
 
     @property
     def device(self) -> str:
-        """The device asked for, else the backend's first."""
+        """Where bound weights are, else the device asked for, else the backend's first."""
+        if self.placed_on is not None:
+            return self.placed_on
         chosen = self.settings.options.get("device")
         if chosen is None:
             return self.backend.devices()[0]
@@ -101,6 +105,28 @@ def choose_engine(
             there is no such implementation.
         BackendError: if the backend cannot be used.
     """
+    native = _framework(subject, values)
+    settings = resolve(backend, options, native)
+    engine = Engine(registry.get(settings.backend), settings, native is not None)
+    if engine.forced is not None:
+        implementation_named(engine.backend, engine.forced)
+    return engine
+
+
+def reading_engine(subject: str, values: Iterable[Any] = ()) -> Engine:
+    """Return an engine to read arrays with, whatever the configuration says of running.
+
+    Raises:
+        ArgumentError: if arrays of two frameworks are given.
+        BackendError: if the arrays' own backend cannot be used.
+    """
+    native = _framework(subject, values)
+    name = native or DEFAULT_BACKEND
+    return Engine(registry.get(name), Resolved(name, "", {}, {}), native is not None)
+
+
+def _framework(subject: str, values: Iterable[Any]) -> str | None:
+    """Return the backend whose arrays are among the values, if there are any."""
     native: str | None = None
     for value in values:
         owner = registry.for_array(value)
@@ -112,11 +138,7 @@ def choose_engine(
                 "framework; convert one side to NumPy first"
             )
         native = owner
-    settings = resolve(backend, options, native)
-    engine = Engine(registry.get(settings.backend), settings, native is not None)
-    if engine.forced is not None:
-        implementation_named(engine.backend, engine.forced)
-    return engine
+    return native
 
 
 def possible_arrays(
@@ -240,7 +262,7 @@ def read_inputs(
     states = _read_state(layer, engine, initial_state, info, seen)
     valid, kind, clean = _read_mask(subject, engine, mask, lengths, (batch, time), seen)
 
-    device = _device(subject, engine, seen)
+    device = choose_device(subject, engine, seen)
     take = engine.backend.asarray
     array = take(x, info.dtype, device)
     if clean is not None:
@@ -396,9 +418,11 @@ def _read_mask(
         info = engine.info(mask)
         if info is None or info.dtype != "bool":
             found = type(mask).__name__ if info is None else info.dtype
+            instead = (
+                "fill it: mask.filled(False)" if found == "MaskedArray" else "compare it: mask != 0"
+            )
             raise MaskError(
-                f"{subject}: mask is {found}, expected booleans, True at valid steps; compare it: "
-                "mask != 0"
+                f"{subject}: mask is {found}, expected booleans, True at valid steps; {instead}"
             )
         if not _fits(info.shape, shape):
             raise MaskError(
@@ -432,12 +456,35 @@ def _read_mask(
 def _mask_array(subject: str, name: str, value: Any) -> Any:
     if not isinstance(value, tuple | list):
         return value
-    if not value:
-        return np.zeros((0,), np.bool_ if name == "mask" else np.int64)
+    _check_plain(subject, name, value)
     try:
-        return np.asarray(value)
+        array = np.asarray(value)
     except ValueError:
         raise MaskError(f"{subject}: {name} has rows of different lengths") from None
+    if array.size == 0:  # NumPy sees no element to take a dtype from
+        return array.astype(np.bool_ if name == "mask" else np.int64)
+    return array
+
+
+def _check_range(subject: str, name: str, numbers: Any, cast: Any) -> None:
+    if np.isinf(cast).any() and not np.array_equal(np.isinf(cast), np.isinf(numbers)):
+        raise DtypeError(
+            f"{subject}: {name} has numbers beyond {cast.dtype.name}, which it is read as; give a "
+            "NumPy array of float64"
+        )
+
+
+def _check_plain(subject: str, name: str, values: Any) -> None:
+    """Refuse a sequence of a framework's arrays: reading it would cut their differentiation."""
+    for value in values:
+        owner = registry.for_array(value)
+        if isinstance(value, np.ma.MaskedArray):
+            owner = "masked"
+        if owner is not None:
+            raise DtypeError(
+                f"{subject}: {name} is a {type(values).__name__} of {owner} arrays, expected one "
+                "array; stack them"
+            )
 
 
 def _as_array(
@@ -445,12 +492,7 @@ def _as_array(
 ) -> tuple[Any, ArrayInfo]:
     """Return an array as it is, a nested sequence of numbers as a NumPy array, and what it is."""
     if isinstance(value, tuple | list):
-        owner = registry.for_array(value[0]) if value else None
-        if owner is not None:
-            raise DtypeError(
-                f"{subject}: {name} is a {type(value).__name__} of {owner} arrays, expected one "
-                "array; stack them"
-            )
+        _check_plain(subject, name, value)
         try:
             numbers = np.asarray(value)
         except ValueError:
@@ -462,7 +504,13 @@ def _as_array(
             raise DtypeError(
                 f"{subject}: {name} is a sequence of {numbers.dtype.name}, expected real numbers"
             )
-        value = numbers.astype(numpy_dtype(dtype or "float32"))
+        # Arrays in a sequence have a dtype of their own, which is not changed without a word.
+        if not any(isinstance(part, np.ndarray) for part in value):
+            with np.errstate(over="ignore"):
+                value = numbers.astype(numpy_dtype(dtype or "float32"))
+            _check_range(subject, name, numbers, value)
+        else:
+            value = numbers
     info = engine.info(value)
     if info is None:
         raise DtypeError(
@@ -488,12 +536,12 @@ def _check_dtype(what: str, dtype: str) -> None:
         )
 
 
-def _device(subject: str, engine: Engine, seen: list[ArrayInfo]) -> str:
+def choose_device(subject: str, engine: Engine, seen: list[ArrayInfo]) -> str:
     """Return the device of the native arrays, which wins, else the one asked for."""
-    if not engine.native:
-        return engine.device
     # NumPy arrays among native ones follow them.
     devices = {info.device for info in seen if info.device}
+    if engine.placed_on is not None:
+        devices.add(engine.placed_on)
     if len(devices) > 1:
         raise ArgumentError(
             f"{subject}: received arrays on {' and '.join(sorted(devices))}, expected one device; "

@@ -249,10 +249,20 @@ class Nothing(Node):
     def run(
         self, prepared: Any, x: Array, mask: Array | None, state: Arrays
     ) -> tuple[Sequence, Arrays]:
-        sizes = output_units(self.layer)
-        empty = tuple(self.ops.zeros((*x.shape[:2], size), x) for size in sizes)
-        # Added to zero, so that no result is the caller's own array.
-        return (empty if len(empty) > 1 else empty[0]), tuple(value + 0 for value in state)
+        ops, sizes = self.ops, output_units(self.layer)
+        link = self._link(prepared, x)
+        empty = tuple(ops.zeros((*x.shape[:2], size), x) + link for size in sizes)
+        # Added to, so that no result is the caller's own array.
+        return (empty if len(empty) > 1 else empty[0]), tuple(value + link for value in state)
+
+    def _link(self, prepared: Any, x: Array) -> Array:
+        """Return a zero that the framework's autodiff sees depend on all inputs."""
+        ops = self.ops
+        total = ops.sum(ops.reshape(x, (-1, 1)))
+        for value in prepared.values():
+            total = total + ops.sum(ops.reshape(value, (-1, 1)))
+        never = ops.arange(1, x) < 0
+        return ops.where(never, total, 0.0)
 
     def vjp(
         self, prepared: Any, x: Array, mask: Array | None, state: Arrays

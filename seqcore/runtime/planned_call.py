@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqcore.ops import Array, Arrays
+from seqcore.ops import Array, Arrays, Ops
 from seqcore.runtime.inputs import Engine, Inputs, read_cotangents, require
 from seqcore.runtime.nodes import in_processing_order
 from seqcore.runtime.planning import Program, computation, degenerate_program, make_program
 from seqcore.spec.layers import AnyLayer
 from seqcore.spec.outputs import output_names, pack
-from seqcore.spi import Request
+from seqcore.spi import Backend, Request
 from seqcore.spi.request import GradientKind, MaskKind
 
 
@@ -61,7 +61,12 @@ class PlannedCall:
 
     def vjp(self, prepared: Any) -> tuple[Any, Callable[[Any], Gradients]]:
         """Run with prepared weights and return the outputs with their pullback."""
-        outputs, kept = self.program.vjp(prepared, *self._arrays())
+        # The caller may write into these before the pullback; what else it needs as it was, an
+        # implementation keeps itself.
+        copy = self.engine.backend.copy
+        x, mask, state = self._arrays()
+        mask = None if mask is None else copy(mask)
+        outputs, kept = self.program.vjp(prepared, x, mask, tuple(copy(h) for h in state))
         names = output_names(self.layer)
         device = self.inputs.device
         shown = self._shown(outputs[: len(names)])
@@ -116,7 +121,7 @@ class Crop:
     batch: int
     steps: slice
     width: tuple[int, int]
-    ops: Any
+    ops: Ops
 
     def outputs(self, outputs: Arrays) -> Arrays:
         """Return the call's part of sequences and states."""
@@ -146,9 +151,6 @@ def plan_call(layer: Any, engine: Engine, inputs: Inputs, gradient: GradientKind
     backend = engine.backend
     if inputs.mask is not None:
         require(str(layer), backend, "masks")
-    if inputs.empty:
-        program = degenerate_program(backend, layer, inputs.dtype)
-        return PlannedCall(layer, engine, program, inputs, None)
     if gradient == "no" and (inputs.traced or inputs.recorded):
         gradient = "unknown"
     request = make_request(
@@ -160,6 +162,9 @@ def plan_call(layer: Any, engine: Engine, inputs: Inputs, gradient: GradientKind
         gradient,
         traced=inputs.traced,
     )
+    if inputs.empty:
+        program = degenerate_program(backend, layer, request)
+        return PlannedCall(layer, engine, program, inputs, None)
     crop = None
     if not inputs.traced:
         batch, time = (int(size) for size in inputs.x.shape[:2])
@@ -167,7 +172,7 @@ def plan_call(layer: Any, engine: Engine, inputs: Inputs, gradient: GradientKind
         if width != (batch, time):
             start = width[1] - time if in_processing_order(layer) else 0
             crop = Crop(batch, slice(start, start + time), width, backend.ops)
-            inputs = _fitted(inputs, backend.ops, width)
+            inputs = _fitted(inputs, backend, width)
             request = dataclasses.replace(request, mask=inputs.mask_kind)
     program = make_program(backend, layer, request, engine.forced)
     return PlannedCall(layer, engine, program, inputs, crop)
@@ -206,15 +211,16 @@ def converter(engine: Engine) -> Callable[[Array], Any]:
     return (lambda array: array) if engine.native else engine.backend.to_numpy
 
 
-def _fitted(inputs: Inputs, ops: Any, width: tuple[int, int]) -> Inputs:
+def _fitted(inputs: Inputs, backend: Backend, width: tuple[int, int]) -> Inputs:
     """Return inputs padded on the right; the padding is masked, so results are unchanged."""
+    ops, take = backend.ops, backend.asarray
     batch, time = (int(size) for size in inputs.x.shape[:2])
     rows, steps = width[0] - batch, width[1] - time
     kind: MaskKind = inputs.mask_kind
     mask = inputs.mask
     if mask is None:
         kind = "lengths"
-        mask = (ops.arange(time, inputs.x)[None, :] + ops.arange(batch, inputs.x)[:, None]) >= 0
+        mask = take(np.ones((batch, time), np.bool_), "bool", inputs.device)
     return dataclasses.replace(
         inputs,
         x=_pad(ops, inputs.x, rows, 0, steps),
@@ -224,7 +230,7 @@ def _fitted(inputs: Inputs, ops: Any, width: tuple[int, int]) -> Inputs:
     )
 
 
-def _pad(ops: Any, array: Array, rows: int, before: int, after: int) -> Array:
+def _pad(ops: Ops, array: Array, rows: int, before: int, after: int) -> Array:
     """Return (batch, units) or (batch, time, n) with zero rows below, and zero steps around."""
     if isinstance(array, np.ndarray):  # where an engine takes them as they are, NumPy pads fastest
         steps = ((before, after), (0, 0)) if array.ndim == 3 else ((0, 0),)

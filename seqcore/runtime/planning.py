@@ -119,27 +119,27 @@ class Program:
     @functools.cached_property
     def prepare(self) -> Callable[[Mapping[str, Array]], Any]:
         """Return the canonical weights in the form that the plan wants."""
-        return self.backend.compile_for(self.request, self.root.prepare)
+        return self.backend.compile(self.request, self.root.prepare)
 
     @functools.cached_property
     def run(self) -> Callable[[Any, Array, Array | None, Arrays], Arrays]:
         """Return the outputs and the final state, flat, in the order of the contract."""
-        return self.backend.compile_for(self.request, self._run)
+        return self.backend.compile(self.request, self._run)
 
     @functools.cached_property
     def apply(self) -> Callable[[Mapping[str, Array], Array, Array | None, Arrays], Arrays]:
         """Do `run(prepare(weights), ...)` as one function."""
-        return self.backend.compile_for(self.request, self._apply)
+        return self.backend.compile(self.request, self._apply)
 
     @functools.cached_property
     def vjp(self) -> Callable[[Any, Array, Array | None, Arrays], tuple[Arrays, Any]]:
         """Return what `run` does, and what `pullback` needs."""
-        return self.backend.compile_for(self.request, self._vjp)
+        return self.backend.compile(self.request, self._vjp)
 
     @functools.cached_property
     def pullback(self) -> Callable[[Any, Any, Arrays], GradientParts]:
         """Return the gradients of the weights by name, of x, and of the initial state."""
-        return self.backend.compile_for(self.request, self._pullback)
+        return self.backend.compile(self.request, self._pullback)
 
     def _apply(
         self, weights: Mapping[str, Array], x: Array, mask: Array | None, state: Arrays
@@ -203,14 +203,13 @@ def make_program(
     return program
 
 
-def degenerate_program(backend: Backend, layer: AnyLayer, dtype: str) -> Program:
-    """Return the program for an input without rows or without steps."""
-    key = ("degenerate", bare := computation(layer), layer.return_sequences, dtype)
+def degenerate_program(backend: Backend, layer: AnyLayer, request: Request) -> Program:
+    """Return the program for an input without rows or without steps, which no engine is asked."""
+    key = ("degenerate", request, layer.return_sequences)
     program = backend.programs.get(key)
     if program is None:
-        root = Nothing(bare, backend.ops)
-        request = Request(bare, dtype, backend.devices()[0])
-        program = Program(bare, layer.return_sequences, request, backend, root)
+        root = Nothing(request.layer, backend.ops)
+        program = Program(request.layer, layer.return_sequences, request, backend, root)
         backend.programs[key] = program
     return program
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from seqcore.errors import SpecError
-from seqcore.spec import layers
+from seqcore.spec import initializers, layers
 from seqcore.spec.foreign import explain_unknown
 from seqcore.spec.layers import AnyLayer
 
@@ -45,7 +45,7 @@ def from_json(text: str | bytes) -> AnyLayer:
     """
     try:
         data = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (TypeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SpecError(f"layer description: not valid JSON: {error}") from None
     return from_data(data)
 
@@ -67,7 +67,7 @@ def from_toml(text: str) -> AnyLayer:
 
     try:
         data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (AttributeError, TypeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise SpecError(f"layer description: not valid TOML: {error}") from None
     return from_data(data)
 
@@ -98,7 +98,8 @@ def _explain(message: str, data: Any) -> str:
         return message.replace("`$`", "the top level").replace("`$.", "`")
     for name, index in _STEP.findall(found["at"] or ""):
         data = data[name] if name else data[int(index)]
-    described = getattr(layers, str(data.get("type")), None)
+    name = str(data.get("type"))
+    described = getattr(layers, name, None) or initializers.BY_NAME.get(name)
     fields = getattr(described, "__struct_fields__", ())
     place = (found["at"] or "").lstrip(".") or "the top level"
     return f"at {place}: {explain_unknown(str(data.get('type')), found['field'], fields)}"

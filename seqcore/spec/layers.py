@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -30,6 +30,18 @@ MERGE_MODES = ("concat", "sum", "mul", "ave", "none")
 MASK_OUTPUTS = ("zero", "carry")
 
 Weights = Mapping[str, Any]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def as_written(method: F) -> F:
+    """Mark a method that a framework's tracer shall call and not rewrite.
+
+    Inside `tf.function`, AutoGraph turns Python control flow into graph operations, in whatever is
+    called. Nothing in here depends on traced values, and rewriting it takes seconds and ends in
+    warnings. It leaves alone what has this attribute, which is also what its own decorator sets.
+    """
+    method.autograph_info__ = {}  # type: ignore[attr-defined]
+    return method
 
 
 class _LayerMeta(msgspec.StructMeta):
@@ -38,6 +50,11 @@ class _LayerMeta(msgspec.StructMeta):
     if not TYPE_CHECKING:  # the type checker shall see the fields as the signature
 
         def __call__(cls, *args, **kwargs):
+            if not issubclass(cls, AnyLayer):
+                raise SpecError(
+                    f"{cls.__name__} is the base of layers and none itself; make a SimpleRNN, "
+                    "LSTM, GRU, Bidirectional or Stack"
+                )
             for name in kwargs:
                 if name not in cls.__struct_fields__:
                     raise SpecError(explain_unknown(cls.__name__, name, cls.__struct_fields__))
@@ -81,6 +98,7 @@ class Layer(
 
         return initial_weights(_known(self), features, seed, dtype)
 
+    @as_written
     def apply(
         self,
         weights: Weights,
@@ -119,6 +137,7 @@ class Layer(
 
         return apply(self, weights, x, mask, lengths, initial_state, backend, options)
 
+    @as_written
     def bind(self, weights: Weights, *, backend: str | None = None, **options: Any) -> BoundLayer:
         """Return the layer with a snapshot of the weights in the backend's own form.
 
@@ -133,6 +152,7 @@ class Layer(
 
         return bind(self, weights, backend, options)
 
+    @as_written
     def vjp(
         self,
         weights: Weights,
@@ -154,6 +174,7 @@ class Layer(
 
         return vjp(self, weights, x, mask, lengths, initial_state, backend, options)
 
+    @as_written
     def gates(
         self,
         weights: Weights,
@@ -199,6 +220,7 @@ class Layer(
 
         return explain(self, dtype, mask, gradient, backend, options)
 
+    @as_written
     def __call__(
         self,
         x: Any,
@@ -468,6 +490,14 @@ class Stack(Layer, frozen=True):
 
 
 AnyLayer = SimpleRNN | LSTM | GRU | Bidirectional | Stack
+
+
+LAYER_FIELDS = frozenset(
+    field
+    for layer in (SimpleRNN, LSTM, GRU, Bidirectional, Stack)
+    for field in layer.__struct_fields__
+)
+"""The names of all fields of all layers, for messages."""
 
 
 def _known(layer: Layer) -> AnyLayer:

@@ -100,7 +100,13 @@ def initial_weights(
     weights: dict[str, NDArray[Any]] = {}
     for prefix, cell, cell_features in cells(layer, features):
         for name, shape in cell_shapes(cell, cell_features).items():
-            values = _initializer(cell, name).values(seed, prefix + name, shape)
+            try:
+                values = _initializer(cell, name).values(seed, prefix + name, shape)
+            except (MemoryError, ValueError) as error:  # ValueError: more than NumPy can index
+                raise SpecError(
+                    f"{layer}: {prefix + name} of shape {shape} does not fit into memory; "
+                    "give fewer units"
+                ) from error
             if name == "bias" and isinstance(cell, LSTM) and cell.unit_forget_bias:
                 values[cell.units : 2 * cell.units] = 1.0
             weights[prefix + name] = _round(values, dtype)

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from seqcore.errors import ArgumentError
 from seqcore.ops import Array, Ops
 from seqcore.spi.generic import Generic
 from seqcore.spi.implementation import Implementation
@@ -67,27 +68,34 @@ class Backend(ABC):
         return batch, time
 
     def device(self, name: str) -> str:
-        """Return the full name of a device that may be written in several ways."""
+        """Return the full name of a device that may be written in several ways.
+
+        Raises:
+            ArgumentError: if there is no such device, naming those there are.
+        """
+        if name not in self.devices():
+            raise ArgumentError(
+                f"device={name!r}: backend {self.name!r} has no such device here, expected one of "
+                f"{', '.join(self.devices())}"
+            )
         return name
 
     def copy(self, array: Array) -> Array:
         """Return a copy that later changes of `array` do not reach; itself if immutable."""
         return array
 
-    def compile(self, function: F) -> F:
-        """Return `function`, pure in its array arguments, compiled if the engine does that."""
+    def compile(self, request: Request, function: F) -> F:
+        """Return `function`, pure in its array arguments, compiled if the engine does that.
+
+        Args:
+            request: What the function answers, with the backend's options in force.
+            function: Takes and returns nested tuples and dicts of arrays and None.
+        """
         return function
 
-    def compile_for(self, request: Request, function: F) -> F:
-        """Do what `compile` does, for a function that answers `request`.
-
-        To be overridden where the way depends on the request: on an option, say, or the dtype.
-        """
-        return self.compile(function)
-
     def generic(self) -> Generic | None:
-        """Return the generic implementation, if this backend has one."""
+        """Return the implementation called "generic", if this backend has one."""
         for implementation in self.implementations:
-            if isinstance(implementation, Generic):
+            if isinstance(implementation, Generic) and implementation.name == Generic.name:
                 return implementation
         return None

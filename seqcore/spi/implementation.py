@@ -69,6 +69,9 @@ class Implementation(ABC):
     ) -> tuple[Sequence, Arrays, Any]:
         """Run the layer and also return what `pullback` needs.
 
+        Between the two a caller may write into `x`, the weights and the results, and the pullback
+        must not see it; `mask` and `initial_state` are the runtime's own copies.
+
         An implementation without gradients refuses requests whose `gradient` is `"yes"`.
         """
         raise UnsupportedFeature(f"{self.name}: has no gradients")
