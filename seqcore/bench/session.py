@@ -42,7 +42,7 @@ R = TypeVar("R", bound=Reply)
 Progress = Callable[[str, str], None]
 """Told the phase that has begun, and what in it is done now."""
 
-PAUSE_SECONDS = 0.05
+PAUSE_SECONDS = 0.25
 """Between two sides' turns. Thread pools spin on for a while after their work (OpenBLAS's for some
 30 ms) and would take processors from the next side."""
 
