@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -194,23 +195,42 @@ def make_program(
     backend: Backend, layer: AnyLayer, request: Request, implementation: str | None
 ) -> Program:
     """Return the layer's program, planned once for each signature and kept by the backend."""
-    key = (request, layer.return_sequences, implementation)
-    program = backend.programs.get(key)
-    if program is None:
+    sequences = layer.return_sequences
+
+    def make() -> Program:
         root = plan(backend, request, implementation)
-        program = Program(request.layer, layer.return_sequences, request, backend, root)
-        backend.programs[key] = program
-    return program
+        return Program(request.layer, sequences, request, backend, root)
+
+    return _kept(backend, (request, sequences, implementation), make)
 
 
 def degenerate_program(backend: Backend, layer: AnyLayer, request: Request) -> Program:
     """Return the program for an input without rows or without steps, which no engine is asked."""
-    key = ("degenerate", request, layer.return_sequences)
-    program = backend.programs.get(key)
-    if program is None:
+    sequences = layer.return_sequences
+
+    def make() -> Program:
         root = Nothing(request.layer, backend.ops)
-        program = Program(request.layer, layer.return_sequences, request, backend, root)
-        backend.programs[key] = program
+        return Program(request.layer, sequences, request, backend, root)
+
+    return _kept(backend, ("degenerate", request, sequences), make)
+
+
+_MOST_PROGRAMS = 1024
+"""How many programs a backend keeps; each may hold compiled code. The oldest goes first."""
+
+_LOCK = threading.Lock()
+
+
+def _kept(backend: Backend, key: Hashable, make: Callable[[], Program]) -> Program:
+    programs = backend.programs
+    program: Program | None = programs.get(key)
+    if program is None:
+        with _LOCK:
+            program = programs.get(key)
+            if program is None:
+                while len(programs) >= _MOST_PROGRAMS:
+                    del programs[next(iter(programs))]
+                program = programs[key] = make()
     return program
 
 
