@@ -1,7 +1,7 @@
 """Scratch memory that is used again by later calls.
 
-Fresh pages cost as much as the arithmetic of a mid-sized step: without this, a train step at batch
-32 and 256 units took 1.6 times as long as PyTorch's, with it 1.3 times.
+Fresh pages cost as much as the arithmetic of a mid-sized step: at batch 32, 100 steps and 256 units
+their faults took 16 to 19 ms of a train step of some 65.
 """
 
 from __future__ import annotations
