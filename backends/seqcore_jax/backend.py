@@ -101,23 +101,31 @@ class JaxBackend(Backend):
         return self._buckets.padded_shape(request, batch, time)
 
     def compile(self, request: Request, function: F) -> F:
-        run = jax.jit(function) if request.option("compile") is not False else _eager(function)
-        under_trace = _in_float64(request, run) if request.dtype == "float64" else run
+        if request.option("compile") is False:
+            run = inlined = _eager(function)
+        else:
+            # A function compiled within another's trace may not bring options of its own.
+            options = _CPU_OPTIONS if request.device.partition(":")[0] == "cpu" else None
+            run, inlined = jax.jit(function, compiler_options=options), jax.jit(function)
+        under_trace = _in_float64(request, inlined) if request.dtype == "float64" else inlined
 
         def call(*arguments: Any) -> Any:
             if _traced(arguments):
                 return under_trace(*arguments)
-            with wide(request.dtype):
-                results = run(*arguments)
-            if not _traced(results):
-                return results
-            # Inside a trace of the user's, which no argument belongs to. What comes out must not
-            # either: a bound layer keeps its prepared weights beyond it.
+            # Now, even inside a trace of the user's, which no argument belongs to. What comes out
+            # must not either: a bound layer keeps its prepared weights beyond it.
             with jax.ensure_compile_time_eval(), wide(request.dtype):
                 return run(*arguments)
 
         return cast(F, call)
 
+
+_CPU_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
+"""XLA's code for a processor uses half of AVX-512's width unless told otherwise.
+
+Inference of LSTM(256) over (32, 100, 128) on 2 cores of an AMD EPYC took 0.90 of the time with it,
+of LSTM(64) over (8, 2000, 32) 0.88; narrower processors ignore it.
+"""
 
 _BY_DLPACK = frozenset(("float64", "float32", "float16"))
 

@@ -34,21 +34,18 @@ class Cell(ABC):
 
     @abstractmethod
     def step(self, projected: Array, state: Arrays) -> tuple[Arrays, Arrays]:
-        """Return the next state, and what `step_back` needs beside states.
+        """Return the next state, and what `step_back` needs beside the state before the step.
 
         The second part begins with the gates, in the order of the layer's `gate_names`.
         """
 
     @abstractmethod
-    def step_back(
-        self, d_state: Arrays, saved: Arrays, state: Arrays, previous: Arrays
-    ) -> tuple[Arrays, Arrays]:
+    def step_back(self, d_state: Arrays, saved: Arrays, previous: Arrays) -> tuple[Arrays, Arrays]:
         """Return the pullback of one step.
 
         Args:
             d_state: The gradient with respect to the step's new state.
             saved: The second part of what `step` returned.
-            state: The step's new state.
             previous: The state before the step.
 
         Returns:

@@ -24,9 +24,7 @@ class GRUResetAfterCell(Cell):
         h = z * h + (1 - z) * n
         return (h,), (z, r, n, hn)
 
-    def step_back(
-        self, d_state: Arrays, saved: Arrays, state: Arrays, previous: Arrays
-    ) -> tuple[Arrays, Arrays]:
+    def step_back(self, d_state: Arrays, saved: Arrays, previous: Arrays) -> tuple[Arrays, Arrays]:
         (dh,), (z, r, n, hn), (h,) = d_state, saved, previous
         dz = dh * (h - n) * self.ract_slope(z)
         dn = dh * (1 - z) * self.act_slope(n)
@@ -54,9 +52,7 @@ class GRUResetBeforeCell(Cell):
         h = z * h + (1 - z) * n
         return (h,), (z, r, n)
 
-    def step_back(
-        self, d_state: Arrays, saved: Arrays, state: Arrays, previous: Arrays
-    ) -> tuple[Arrays, Arrays]:
+    def step_back(self, d_state: Arrays, saved: Arrays, previous: Arrays) -> tuple[Arrays, Arrays]:
         (dh,), (z, r, n), (h,) = d_state, saved, previous
         dz = dh * (h - n) * self.ract_slope(z)
         dn = dh * (1 - z) * self.act_slope(n)

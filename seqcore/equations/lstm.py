@@ -18,12 +18,9 @@ class LSTMCell(Cell):
         h = o * self.act(c)
         return (h, c), (i, f, g, o)
 
-    def step_back(
-        self, d_state: Arrays, saved: Arrays, state: Arrays, previous: Arrays
-    ) -> tuple[Arrays, Arrays]:
-        (dh, dc), (i, f, g, o) = d_state, saved
-        (_, c), (_, c_before) = state, previous
-        a = self.act(c)
+    def step_back(self, d_state: Arrays, saved: Arrays, previous: Arrays) -> tuple[Arrays, Arrays]:
+        (dh, dc), (i, f, g, o), (_, c_before) = d_state, saved, previous
+        a = self.act(f * c_before + i * g)
         dc = dc + dh * o * self.act_slope(a)
         di = dc * g * self.ract_slope(i)
         df = dc * c_before * self.ract_slope(f)

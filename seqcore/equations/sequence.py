@@ -26,10 +26,8 @@ class Saved(NamedTuple):
     """The input, zero at masked steps, (time, batch, features)."""
     valid: Array | None
     """The mask, (time, batch, 1)."""
-    initial: Arrays
-    """The initial state, each (batch, units)."""
-    states: Arrays
-    """The state after every step, each (time, batch, units)."""
+    before: Arrays
+    """The state before every step, each (time, batch, units)."""
     gates: Arrays
     """The gates at every step, then whatever else the cell's pullback needs."""
 
@@ -91,14 +89,15 @@ def forward(
             new = tuple(
                 ops.where(at[1], after, before) for after, before in zip(new, state, strict=True)
             )
-        return new, (new + gates if save else new[:1])
+        return new, ((new[0], *state, *gates) if save else new[:1])
 
     inputs = cell.project(x) if ahead else x
     over = (inputs,) if valid is None else (inputs, valid)
     final, emitted = ops.scan(step, initial, over, reverse=reverse)
+    h, *kept = emitted
     count = len(initial)
-    saved = Saved(x, valid, initial, emitted[:count], emitted[count:]) if save else None
-    return ops.swap(emitted[0]), final, saved
+    saved = Saved(x, valid, tuple(kept[:count]), tuple(kept[count:])) if save else None
+    return ops.swap(h), final, saved
 
 
 def backward(
@@ -118,27 +117,21 @@ def backward(
         state.
     """
     ops = cell.ops
-    before = tuple(
-        _shift(ops, initial, states, reverse)
-        for initial, states in zip(saved.initial, saved.states, strict=True)
-    )
-    count, kept = len(before), len(saved.gates)
-    over = saved.states + before + saved.gates
+    count, kept = len(saved.before), len(saved.gates)
+    over = saved.before + saved.gates
     if saved.valid is not None:
         over += (saved.valid,)
     if d_sequence is not None:
         over += (ops.swap(d_sequence),)
 
     def step_back(d_state: Arrays, at: Arrays) -> tuple[Arrays, Arrays]:
-        state, previous = at[:count], at[count : 2 * count]
-        gates = at[2 * count : 2 * count + kept]
+        previous, gates = at[:count], at[count : count + kept]
         if d_sequence is not None:
             d_state = (d_state[0] + at[-1], *d_state[1:])
+        d_pre, d_previous = cell.step_back(d_state, gates, previous)
         if saved.valid is None:
-            d_pre, d_previous = cell.step_back(d_state, gates, state, previous)
             return d_previous, d_pre
-        valid = at[2 * count + kept]
-        d_pre, d_previous = cell.step_back(d_state, gates, state, previous)
+        valid = at[count + kept]
         # Chosen afterwards: what a gate was at a masked step may be infinite, and zero times that
         # is no zero.
         pairs = zip(d_previous, d_state, strict=True)
@@ -149,12 +142,14 @@ def backward(
     gates = saved.gates
     if saved.valid is not None:
         gates = tuple(ops.where(saved.valid, gate, 0.0) for gate in gates)
-    d_weights, d_x = cell.weight_gradients(saved.x, before[0], gates, d_pre)
+    d_weights, d_x = cell.weight_gradients(saved.x, saved.before[0], gates, d_pre)
     return d_weights, ops.swap(d_x), d_initial
 
 
-def gates_by_name(layer: AnyCell, ops: Ops, saved: Saved) -> dict[str, Array]:
-    """Return every gate and state at every step by name, each (batch, time, units).
+def gates_by_name(
+    layer: AnyCell, ops: Ops, saved: Saved, final: Arrays, *, reverse: bool
+) -> dict[str, Array]:
+    """Return every gate, and the state after every step, by name, each (batch, time, units).
 
     At a masked step no gate acted: the gates are NaN there, and the states are the carried ones.
     """
@@ -164,7 +159,10 @@ def gates_by_name(layer: AnyCell, ops: Ops, saved: Saved) -> dict[str, Array]:
             gate = ops.where(saved.valid, gate, math.nan)
         named[name] = gate
     # The order of the literature: c before h, for h is made from it.
-    named |= sorted(zip(layer.state_names, saved.states, strict=True))
+    states = (
+        _after(ops, before, last, reverse) for before, last in zip(saved.before, final, strict=True)
+    )
+    named |= sorted(zip(layer.state_names, states, strict=True))
     return {name: ops.swap(value) for name, value in named.items()}
 
 
@@ -172,8 +170,8 @@ def _round(ops: Ops, value: Array, dtype: str) -> Array:
     return ops.cast(ops.cast(value, dtype), compute_dtype(dtype))
 
 
-def _shift(ops: Ops, initial: Array, states: Array, reverse: bool) -> Array:
-    """Return the state before every step."""
+def _after(ops: Ops, before: Array, final: Array, reverse: bool) -> Array:
+    """Return the state after every step from that before it."""
     if reverse:
-        return ops.concat([states[1:], initial[None]], 0)
-    return ops.concat([initial[None], states[:-1]], 0)
+        return ops.concat([final[None], before[:-1]], 0)
+    return ops.concat([before[1:], final[None]], 0)

@@ -12,11 +12,9 @@ class SimpleRNNCell(Cell):
     def step(self, projected: Array, state: Arrays) -> tuple[Arrays, Arrays]:
         (h,) = state
         h = self.act(projected + self.ops.matmul(h, self.recurrent_kernel))
-        return (h,), ()
+        return (h,), (h,)
 
-    def step_back(
-        self, d_state: Arrays, saved: Arrays, state: Arrays, previous: Arrays
-    ) -> tuple[Arrays, Arrays]:
-        (dh,), (h,) = d_state, state
+    def step_back(self, d_state: Arrays, saved: Arrays, previous: Arrays) -> tuple[Arrays, Arrays]:
+        (dh,), (h,) = d_state, saved
         dz = dh * self.act_slope(h)
         return (dz,), (self.ops.matmul(dz, self.ops.swap(self.recurrent_kernel)),)

@@ -74,7 +74,9 @@ class Generic(Implementation):
     ) -> tuple[dict[str, Array], Sequence, Arrays]:
         """Return every gate and state by name in original time, the sequence, the final state."""
         sequence, final, saved = self._forward(request, prepared, x, mask, initial_state, save=True)
-        named = gates_by_name(_cell_layer(request), self.ops, saved)
+        layer = _cell_layer(request)
+        up = tuple(self.ops.cast(state, compute_dtype(request.dtype)) for state in final)
+        named = gates_by_name(layer, self.ops, saved, up, reverse=layer.go_backwards)
         return (
             {name: self.ops.cast(value, request.dtype) for name, value in named.items()},
             sequence,
