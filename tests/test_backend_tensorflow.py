@@ -565,16 +565,15 @@ def test_the_border(dtype: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch", "time", "units", "expected"),
-    [(1, 100, 256, True), (1, 31, 256, False), (64, 256, 512, False), (8, 2000, 64, True)],
+    ("batch", "time", "expected"),
+    [(1, 100, True), (1, 31, False), (64, 256, True), (64, 31, False)],
 )
-def test_what_auto_gives_to_xla(batch: int, time: int, units: int, expected: bool) -> None:
+def test_what_auto_gives_to_xla(batch: int, time: int, expected: bool) -> None:
     from seqcore_tensorflow.compiling import worth_compiling
 
-    weights = [tf.zeros((128, 4 * units)), tf.zeros((units, 4 * units)), None]
-    x, state = tf.zeros((batch, time, 128)), tf.zeros((batch, units))
-    assert worth_compiling(weights, [x, None, state]) is expected
-    assert worth_compiling(weights, [tf.transpose(x, (1, 0, 2)), None, state]) is expected
+    x, state = tf.zeros((batch, time, 128)), tf.zeros((batch, 4))
+    assert worth_compiling([x, None, state]) is expected
+    assert worth_compiling([tf.transpose(x, (1, 0, 2)), None, state]) is expected
 
 
 def test_auto_compiles_few_shapes() -> None:
@@ -585,7 +584,7 @@ def test_auto_compiles_few_shapes() -> None:
         for _ in range(2):
             double(tf.ones(1), tf.ones((batch, FEWEST_STEPS, 1)), tf.ones((batch, 1)))
     assert double.compilations == MOST_SHAPES
-    assert double.graphs == 2
+    assert double.graphs == MOST_SHAPES + 1
 
 
 def test_numpy_arrays_alone_inside_a_function_are_refused() -> None:

@@ -102,3 +102,24 @@ def test_tensorflow_takes_any_shape_with_one_graph() -> None:
         p for p in programs if isinstance(p, Program) and p.request.layer == computation(layer)
     )
     assert program.run.graphs == 1
+
+
+def test_xla_pads_for_tensorflow_too() -> None:
+    pytest.importorskip("tensorflow")
+    layer = sc.GRU(4, return_sequences=True, return_state=True)
+    weights = {n: RANDOM.standard_normal(s) for n, s in layer.weight_shapes(FEATURES).items()}
+    xla = layer.bind(weights, backend="tensorflow", compile="xla")
+    numpy = layer.bind(weights, backend="numpy")
+    for batch, time in [(b, 9) for b in range(1, 9)] + [(13, 10), (14, 11)]:
+        x = RANDOM.standard_normal((batch, time, FEATURES))
+        for one, other in zip(flat(xla(x)), flat(numpy(x)), strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-13)
+    (padded,) = (
+        p
+        for p in registry.get("tensorflow").programs.values()
+        if isinstance(p, Program)
+        and p.request.layer == computation(layer)
+        and p.request.option("compile") == "xla"
+        and p.request.mask == "lengths"
+    )
+    assert padded.run.compilations == 1

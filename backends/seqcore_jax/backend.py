@@ -14,8 +14,7 @@ from jax import lax
 from seqcore.errors import DtypeError
 from seqcore.ops import Array
 from seqcore.spec.dtypes import numpy_dtype
-from seqcore.spi import ArrayInfo, Backend, Capabilities, Generic, Request
-from seqcore_jax.buckets import Buckets
+from seqcore.spi import ArrayInfo, Backend, Buckets, Capabilities, Generic, Request
 from seqcore_jax.devices import default_device, device_name, device_names, device_of, find_device
 from seqcore_jax.ops import JaxOps
 from seqcore_jax.precision import wide, x64_enabled

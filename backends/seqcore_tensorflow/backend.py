@@ -10,7 +10,7 @@ import tensorflow as tf
 from seqcore.errors import DtypeError, ShapeError, UnsupportedFeature
 from seqcore.ops import Array
 from seqcore.spec.dtypes import numpy_dtype
-from seqcore.spi import ArrayInfo, Backend, Capabilities, Request
+from seqcore.spi import ArrayInfo, Backend, Buckets, Capabilities, Request
 from seqcore_tensorflow.compiling import Compiled, Eager
 from seqcore_tensorflow.devices import device_name, device_names, find_device
 from seqcore_tensorflow.generic import Plain
@@ -34,6 +34,7 @@ class TensorflowBackend(Backend):
     def __init__(self) -> None:
         self.ops = TensorflowOps()
         self.implementations = (WhileLoop(self.ops), Plain(self.ops))
+        self._buckets = Buckets()
 
     def asarray(self, value: Any, dtype: str, device: str) -> Array:
         if not isinstance(value, tf.Tensor | tf.Variable):
@@ -81,6 +82,12 @@ class TensorflowBackend(Backend):
 
     def device(self, name: str) -> str:
         return device_name(find_device(name))
+
+    def padded_shape(self, request: Request, batch: int, time: int) -> tuple[int, int]:
+        # With "auto" XLA takes few shapes, and graphs take any.
+        if request.option("compile") != "xla":
+            return batch, time
+        return self._buckets.padded_shape(request, batch, time)
 
     def compile(self, request: Request, function: F) -> F:
         device = find_device(request.device)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
+from seqcore_tensorflow.ops import FOR_XLA
 from seqcore_tensorflow.precision import rounds_to_tf32
 
 FEWEST_STEPS = 32
-MOST_PRODUCTS = 2**24
 MOST_SHAPES = 8
 
 
@@ -36,12 +35,11 @@ class Compiled:
 
     The first argument holds the weights. A graph is made for their shapes and for the last axes of
     the other arrays; batch and time are read when it runs, so that new ones don't make a new graph.
-    XLA compiles it anew for each of them all the same, in a second or more.
+    XLA compiles for each of them anew, in a second or more, and gets a graph of its own.
 
-    With `"auto"`, XLA takes what it is worth for: at least `FEWEST_STEPS` steps (what it saves is
-    time between ops), at most `MOST_PRODUCTS` multiplications a step (TensorFlow's own products
-    are as good or better), and the first `MOST_SHAPES` such shapes (input of ever new shapes would
-    be compiled and not run). A call of the same shapes is thus run in the same way for good.
+    With `"auto"`, XLA takes calls of at least `FEWEST_STEPS` steps (what it saves is time between
+    ops), and the first `MOST_SHAPES` such shapes (input of ever new shapes would be compiled and
+    not run). A call of the same shapes is thus run in the same way for good.
 
     Inside the trace of a caller the function is run as it stands: its ops become part of the
     caller's graph, which knows the static shapes and is compiled as the caller wants.
@@ -94,22 +92,21 @@ class Compiled:
     ) -> tuple[Callable[..., Any], Any]:
         fixed = len(tf.nest.flatten(arguments[0]))
         jit = self._how == "xla" or (
-            self._how == "auto"
-            and self._by_xla < MOST_SHAPES
-            and worth_compiling(flat[:fixed], flat[fixed:])
+            self._how == "auto" and self._by_xla < MOST_SHAPES and worth_compiling(flat[fixed:])
         )
         self._by_xla += jit
-        weights = tuple(tuple(leaf.shape) for leaf in flat[:fixed] if leaf is not None)
-        key = (switch, jit, weights)
+        exact = len(flat) if jit else fixed
+        shapes = tuple(tuple(leaf.shape) for leaf in flat[:exact] if leaf is not None)
+        key = (switch, jit, shapes)
         if key not in self._graphs:
-            self._graphs[key] = self._trace(arguments, flat, fixed, jit)
+            self._graphs[key] = self._trace(arguments, flat, exact, jit)
         return self._graphs[key]
 
     def _trace(
-        self, arguments: Any, flat: list[Any], fixed: int, jit: bool
+        self, arguments: Any, flat: list[Any], exact: int, jit: bool
     ) -> tuple[Callable[..., Any], Any]:
         specs = [
-            tf.TensorSpec(leaf.shape if index < fixed else _relaxed(leaf), leaf.dtype)
+            tf.TensorSpec(leaf.shape if index < exact else _relaxed(leaf), leaf.dtype)
             for index, leaf in enumerate(flat)
             if leaf is not None
         ]
@@ -127,17 +124,21 @@ class Compiled:
         compiled = tf.function(
             graph, input_signature=specs, autograph=False, jit_compile=jit or None
         )
-        return compiled.get_concrete_function(), structure[0]
+        token = FOR_XLA.set(jit)
+        try:
+            traced = compiled.get_concrete_function()
+        finally:
+            FOR_XLA.reset(token)
+        return traced, structure[0]
 
 
-def worth_compiling(weights: list[Any], others: list[Any]) -> bool:
-    """Return whether XLA is worth its time for arrays of these shapes; see `Compiled`."""
-    floats = [array for array in others if array is not None and array.dtype.is_floating]
+def worth_compiling(arrays: list[Any]) -> bool:
+    """Return whether XLA is worth its time for a call with these arrays; see `Compiled`."""
+    floats = [array for array in arrays if array is not None and array.dtype.is_floating]
     # States are always among them, (batch, units), and sequences, in either order of the axes.
     batch = next(array.shape[0] for array in floats if len(array.shape) == 2)
     both = next(array.shape[0] * array.shape[1] for array in floats if len(array.shape) == 3)
-    products = batch * sum(math.prod(w.shape) for w in weights if w is not None)
-    return bool(both and both >= FEWEST_STEPS * batch and products <= MOST_PRODUCTS)
+    return bool(both and both >= FEWEST_STEPS * batch)
 
 
 def _relaxed(array: Any) -> Any:

@@ -6,6 +6,7 @@ Inside a trace a size may be unknown until the graph runs; it is then read where
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import tensorflow as tf
@@ -19,6 +20,11 @@ from seqcore_tensorflow.precision import (
     round_tf32,
 )
 
+FOR_XLA: ContextVar[bool] = ContextVar("seqcore_tensorflow_for_xla", default=False)
+"""Whether the graph being made is compiled by XLA, for shapes that are known."""
+
+_ROWS = 4
+
 
 class TensorflowOps(Ops):
     """Every function, on whichever device the arrays are."""
@@ -29,6 +35,11 @@ class TensorflowOps(Ops):
 
     def at(self, precision: str) -> Ops:
         return _AT[precision]
+
+    def projects_ahead(self, batch: int) -> bool:
+        # In a graph one large product saves ops; XLA reads a slice of what that gave slower than it
+        # multiplies the inputs of a step, unless there are few rows.
+        return not FOR_XLA.get() or batch < _ROWS
 
     def matmul(self, a: Array, b: Array) -> Array:
         if len(a.shape) == 2:

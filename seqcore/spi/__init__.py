@@ -5,6 +5,7 @@ A registration module imports `seqcore.spi.registration` instead, which is froze
 
 from seqcore.ops import Array, Arrays, Ops
 from seqcore.spi.backend import Backend
+from seqcore.spi.buckets import Buckets
 from seqcore.spi.generic import Generic
 from seqcore.spi.implementation import GradientParts, Implementation, Sequence
 from seqcore.spi.registration import BackendSpec, Option, hookimpl
@@ -19,6 +20,7 @@ __all__ = [
     "Arrays",
     "Backend",
     "BackendSpec",
+    "Buckets",
     "Capabilities",
     "Generic",
     "GradientParts",
