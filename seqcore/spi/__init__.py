@@ -10,6 +10,7 @@ from seqcore.spi.generic import Generic
 from seqcore.spi.implementation import GradientParts, Implementation, Sequence
 from seqcore.spi.registration import BackendSpec, Option, hookimpl
 from seqcore.spi.request import FEATURES, ArrayInfo, Capabilities, Request
+from seqcore.spi.transforms import Transforms
 from seqcore.spi.version import SPI_VERSION
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "Option",
     "Request",
     "Sequence",
+    "Transforms",
     "hookimpl",
 ]

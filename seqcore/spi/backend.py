@@ -12,6 +12,7 @@ from seqcore.ops import Array, Ops
 from seqcore.spi.generic import Generic
 from seqcore.spi.implementation import Implementation
 from seqcore.spi.request import ArrayInfo, Capabilities, Request
+from seqcore.spi.transforms import Transforms
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,12 +25,14 @@ class Backend(ABC):
         ops: The array functions, for the output contract: masks, merges, reversal.
         implementations: In order of preference; the first that does not refuse is taken.
         capabilities: What is supported; the runtime refuses the rest before it calls.
+        transforms: The framework's own transformations, for a backend with native arrays.
     """
 
     name: str
     ops: Ops
     implementations: tuple[Implementation, ...]
     capabilities: Capabilities = Capabilities()
+    transforms: Transforms | None = None
 
     @functools.cached_property
     def programs(self) -> dict[Any, Any]:

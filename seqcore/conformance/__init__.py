@@ -1,0 +1,1 @@
+"""The conformance suite: proof that a backend does what the specification says."""
