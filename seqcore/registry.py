@@ -259,6 +259,18 @@ class Registry:
                 del self._registered[spec.name]
                 self._forget(spec.name)
 
+    @contextlib.contextmanager
+    def standing_in(self, backend: Backend) -> Iterator[None]:
+        """Put a backend in the place of the one of its name for the length of a `with` block."""
+        before = self.get(backend.name)
+        with self._lock:
+            self._backends[backend.name] = backend
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._backends[backend.name] = before
+
     def _forget(self, name: str) -> None:
         self._claims.pop(name, None)
         self._backends.pop(name, None)

@@ -66,7 +66,7 @@ def describe(name: str, *, load: bool) -> dict[str, Any]:
         "missing": list(missing),
         "install": spec.install_hint or None,
         "loaded": False,
-        "version": None,
+        "version": _released_as(spec),
         "devices": None,
         "dtypes": None,
         "features": None,
@@ -79,6 +79,18 @@ def describe(name: str, *, load: bool) -> dict[str, Any]:
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
             data["problem"] = str(error)
     return data
+
+
+def _released_as(spec: BackendSpec) -> str | None:
+    """Return the version of the first distribution named like a module that is required."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    for module in spec.requires:
+        try:
+            return version(module)
+        except PackageNotFoundError:
+            continue
+    return None
 
 
 def _costs_nothing(spec: BackendSpec) -> bool:
@@ -151,4 +163,5 @@ def _state(backend: dict[str, Any]) -> str:
         return f"BROKEN: {backend['problem']}"
     if backend["loaded"]:
         return f"installed, version {backend['version']}"
-    return "installed (seqcore backends --load shows what it can do)"
+    version = f", version {backend['version']}" if backend["version"] else ""
+    return f"installed{version} (seqcore backends --load shows what it can do)"

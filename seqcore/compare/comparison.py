@@ -184,7 +184,7 @@ class _Call:
             outputs = self.layer.apply(self.weights, self.x, **self.given, **options)
             return dict(zip(names, outputs, strict=True)), {}
         outputs, pullback = self.layer.vjp(self.weights, self.x, **self.given, **options)
-        found = by_name(pullback(self.reference.cotangents))
+        found = by_name(self.layer, pullback(self.reference.cotangents))
         return dict(zip(names, outputs, strict=True)), found
 
     def gates(self, backend: str) -> Named:

@@ -22,7 +22,7 @@ from seqcore.runtime.inputs import Engine, reading_engine
 from seqcore.runtime.planned_call import Gradients, plan_call
 from seqcore.spec.dtypes import numpy_dtype
 from seqcore.spec.layers import AnyLayer
-from seqcore.spec.outputs import output_names
+from seqcore.spec.outputs import output_names, state_names
 from seqcore.spi import ArrayInfo, Backend, Generic
 
 Named = dict[str, NDArray[Any]]
@@ -38,7 +38,7 @@ class Reference:
         dtype: The dtype that is compared.
         names: The names of the outputs.
         outputs: The outputs by name.
-        gradients: The gradients of weights, `x` and `initial_state[k]`, by name.
+        gradients: The gradients of weights, `x` and `initial_state.h` and so on, by name.
         cotangents: The standard-normal cotangents that gave them.
         limits: By name, how far one engine may be from the reference, in eps.
     """
@@ -81,7 +81,7 @@ class Reference:
                 # In the compared dtype from the start, so that all engines get the same.
                 self.cotangents = tuple(y.astype(numpy_dtype(self.dtype)) for y in drawn)
             found = pullback(tuple(_wide(y) for y in self.cotangents))
-            return dict(zip(self.names, outputs, strict=True)), by_name(found)
+            return dict(zip(self.names, outputs, strict=True)), by_name(layer, found)
 
         self.outputs, self.gradients = run(numpy.ops)
         noise = max(self.eps, _PRECISION_EPS[precision])
@@ -111,10 +111,11 @@ class Reference:
         return self.eps * max(1.0, largest)
 
 
-def by_name(gradients: Gradients) -> Named:
+def by_name(layer: AnyLayer, gradients: Gradients) -> Named:
     """Return gradients as one mapping of arrays by name."""
-    states = {f"initial_state[{k}]": d for k, d in enumerate(gradients.initial_state)}
-    return {**gradients.weights, "x": gradients.x, **states}
+    states = zip(state_names(layer), gradients.initial_state, strict=True)
+    named = {f"initial_state.{name}": d for name, d in states}
+    return {**gradients.weights, "x": gradients.x, **named}
 
 
 def _eps(dtype: str) -> float:

@@ -23,6 +23,10 @@ NAME = "mutant"
 """The name under which a mutant is registered."""
 
 
+class Unavailable(Exception):
+    """A mutant that cannot be made here, and why. It never leaves the suite."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mutant:
     """One wrong backend.
@@ -39,9 +43,16 @@ class Mutant:
 
     @contextmanager
     def registered(self) -> Iterator[str]:
-        """Register the mutant and give its name."""
+        """Register the mutant, or put it in the place of what it is a copy of, and give its name.
+
+        Raises:
+            Unavailable: if what it is made from is not installed.
+        """
         with self.make() as backend:
-            backend.name = NAME
+            if backend.name != NAME:
+                with registry.standing_in(backend):
+                    yield backend.name
+                return
             spec = BackendSpec(name=NAME, factory="seqcore:mutant", spi=SPI_VERSION)
             with registry.temporarily(spec, lambda: backend):
                 yield NAME
@@ -58,6 +69,11 @@ def mutant(clause: str, name: str) -> Callable[[Callable[[], Any]], Callable[[],
         return function
 
     return register
+
+
+def original(owner: Any, attribute: str) -> Any:
+    """Return an attribute of a module, one that it imported included."""
+    return getattr(owner, attribute)
 
 
 @contextmanager

@@ -1,14 +1,21 @@
-"""The NumPy backend with its generic implementation changed in one place."""
+"""The NumPy backend with its generic implementation changed in one place.
+
+Most mutants are one line or one class: `twisted` bends what goes into the implementation or comes
+out of it, `wrong_cell` the equations of one cell, `wrong_ops` the array functions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import copy
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
+from seqcore.conformance.mutants import mutant
 from seqcore.equations.cell import Cell
-from seqcore.ops import Array, Arrays
+from seqcore.ops import Array, Arrays, Ops, Step
 from seqcore.registry import registry
 from seqcore.spi import (
     ArrayInfo,
@@ -17,13 +24,17 @@ from seqcore.spi import (
     Generic,
     GradientParts,
     Implementation,
-    Ops,
     Request,
     Sequence,
 )
 
 Call = tuple[dict[str, Array], Array, "Array | None", Arrays]
 """The canonical weights, x, mask and initial state of one cell in one direction."""
+
+CellHook = Callable[[Request, Cell], Cell]
+
+CellType = TypeVar("CellType", bound=type[Cell])
+OpsType = TypeVar("OpsType", bound="type[SameOps]")
 
 
 class WrongBackend(Backend):
@@ -71,7 +82,8 @@ class Twisted(Generic):
     def __init__(
         self,
         *,
-        cell: Callable[[Request, Cell], Cell] = lambda _, cell: cell,
+        cell: CellHook = lambda _, cell: cell,
+        cell_back: CellHook | None = None,
         before: Callable[[Request, Call], Call] = lambda _, call: call,
         after: Callable[[Request, Call, Sequence, Arrays], tuple[Sequence, Arrays]] = (
             lambda _, __, sequence, final: (sequence, final)
@@ -85,7 +97,8 @@ class Twisted(Generic):
         """Take the hooks.
 
         Args:
-            cell: May replace a cell's equations, forward and backward.
+            cell: May replace a cell's equations.
+            cell_back: The same for the pullback, where that is another.
             before: May change a call's arguments; not in place.
             after: May change its sequence and final state.
             cotangents: May change what the pullback gets.
@@ -95,6 +108,7 @@ class Twisted(Generic):
         super().__init__(ops or registry.get("numpy").ops)
         self._bend_cell, self._before, self._after = cell, before, after
         self._cotangents, self._gradients = cotangents, gradients
+        self._behind: Generic = _Bent(self.ops, cell_back or cell)
 
     def _cell(self, request: Request, prepared: Any) -> Cell:
         return self._bend_cell(request, super()._cell(request, prepared))
@@ -122,7 +136,152 @@ class Twisted(Generic):
     ) -> GradientParts:
         used, inner = residuals
         bent = self._cotangents(request, d_sequence, d_state)
-        return self._gradients(request, super().pullback(request, used, inner, *bent))
+        return self._gradients(request, self._behind.pullback(request, used, inner, *bent))
+
+
+class _Bent(Generic):
+    """The equations with other cells."""
+
+    def __init__(self, ops: Ops, bend: CellHook) -> None:
+        super().__init__(ops)
+        self._bend = bend
+
+    def _cell(self, request: Request, prepared: Any) -> Cell:
+        return self._bend(request, super()._cell(request, prepared))
+
+
+class SameOps(Ops):
+    """NumPy's array functions, each of which a subclass may override.
+
+    Attributes:
+        honest: NumPy's own, at the precision asked for.
+        precision: That precision.
+    """
+
+    def __init__(self) -> None:
+        """Begin at the highest precision."""
+        self.honest = registry.get("numpy").ops
+        self.precision = "highest"
+
+    def at(self, precision: str) -> Ops:
+        moved = copy.copy(self)
+        moved.honest, moved.precision = self.honest.at(precision), precision
+        return moved
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        return self.honest.matmul(a, b)
+
+    def tanh(self, x: Array) -> Array:
+        return self.honest.tanh(x)
+
+    def where(self, condition: Array, a: Array, b: Array) -> Array:
+        return self.honest.where(condition, a, b)
+
+    def concat(self, arrays: Any, axis: int) -> Array:
+        return self.honest.concat(arrays, axis)
+
+    def split(self, x: Array, parts: int) -> Any:
+        return self.honest.split(x, parts)
+
+    def swap(self, x: Array) -> Array:
+        return self.honest.swap(x)
+
+    def flip(self, x: Array, axis: int) -> Array:
+        return self.honest.flip(x, axis)
+
+    def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
+        return self.honest.reshape(x, shape)
+
+    def sum(self, x: Array) -> Array:
+        return self.honest.sum(x)
+
+    def zeros(self, shape: tuple[int | None, ...], like: Array) -> Array:
+        return self.honest.zeros(shape, like)
+
+    def arange(self, stop: int, like: Array) -> Array:
+        return self.honest.arange(stop, like)
+
+    def cast(self, x: Array, dtype: str) -> Array:
+        return self.honest.cast(x, dtype)
+
+    def scan(
+        self, step: Step, carry: Arrays, xs: Arrays, *, reverse: bool = False
+    ) -> tuple[Arrays, Arrays]:
+        return self.honest.scan(step, carry, xs, reverse=reverse)
+
+
+def wrong(clause: str, name: str, make: Callable[[], Backend]) -> None:
+    """Make a mutant of a function that returns a wrong backend."""
+
+    def live() -> Iterator[Backend]:
+        yield make()
+
+    mutant(clause, name)(live)
+
+
+def twisted(clause: str, name: str, **hooks: Any) -> None:
+    """Make a mutant of the hooks of `Twisted`."""
+    wrong(clause, name, lambda: WrongBackend(Twisted(**hooks)))
+
+
+def wrong_cell(clause: str, name: str) -> Callable[[CellType], CellType]:
+    """Make a mutant of a class of wrong equations; see `equations`."""
+
+    def register(kind: CellType) -> CellType:
+        twisted(clause, name, cell=equations(kind))
+        return kind
+
+    return register
+
+
+def wrong_gradients(clause: str, name: str) -> Callable[[CellType], CellType]:
+    """Make a mutant of a class of equations that is used in the pullback alone."""
+
+    def register(kind: CellType) -> CellType:
+        twisted(clause, name, cell=lambda _, cell: cell, cell_back=equations(kind))
+        return kind
+
+    return register
+
+
+def wrong_ops(clause: str, name: str) -> Callable[[OpsType], OpsType]:
+    """Make a mutant of a class of array functions."""
+
+    def register(kind: OpsType) -> OpsType:
+        wrong(clause, name, lambda: WrongBackend(ops=kind()))
+        return kind
+
+    return register
+
+
+def equations(kind: type[Cell]) -> CellHook:
+    """Return a hook for `Twisted` that puts a class of wrong equations in a cell's place.
+
+    A subclass of one cell's class takes the place of that cell, a direct subclass of `Cell`
+    overrides the methods of every cell.
+    """
+
+    def exchange(_: Request, cell: Cell) -> Cell:
+        own = type(cell)
+        if inspect.isabstract(kind):
+            bent: type[Cell] = type(kind.__name__, (kind, own), {})
+        elif issubclass(kind, own):
+            bent = kind
+        else:
+            return cell
+        return bent(cell.layer, cell.ops, weights_of(cell))
+
+    return exchange
+
+
+def weights_of(cell: Cell) -> dict[str, Array]:
+    """Return the weights that a cell was made from."""
+    weights = {"kernel": cell.kernel, "recurrent_kernel": cell.recurrent_kernel}
+    if cell.bias is not None:
+        weights["bias"] = cell.bias
+    if cell.recurrent_bias is not None:
+        weights["recurrent_bias"] = cell.recurrent_bias
+    return weights
 
 
 def columns(weights: Mapping[str, Array], gates: int, order: tuple[int, ...]) -> dict[str, Array]:
