@@ -7,6 +7,7 @@ from seqcore.ops import Array, Arrays, Ops
 from seqcore.spi.backend import Backend
 from seqcore.spi.buckets import Buckets
 from seqcore.spi.generic import Generic
+from seqcore.spi.host import HostBackend, HostOps
 from seqcore.spi.implementation import GradientParts, Implementation, Sequence
 from seqcore.spi.registration import BackendSpec, Option, hookimpl
 from seqcore.spi.request import FEATURES, ArrayInfo, Capabilities, Request
@@ -25,6 +26,8 @@ __all__ = [
     "Capabilities",
     "Generic",
     "GradientParts",
+    "HostBackend",
+    "HostOps",
     "Implementation",
     "Ops",
     "Option",

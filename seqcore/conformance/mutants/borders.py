@@ -141,7 +141,6 @@ def _gate_open() -> Iterator[Backend]:
     with (
         replaced(inputs, "require", lambda *_: None),
         replaced(calls, "require", lambda *_: None),
-        replaced(planned_call, "require", lambda *_: None),
     ):
         yield WrongBackend(Twisted(after=after), capabilities=capabilities)
 
