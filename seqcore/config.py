@@ -143,6 +143,7 @@ class Configuration:
         self._registry = backends
         self._files: dict[str, tuple[_File, ...]] = {}
         self._bases: dict[tuple[str, str], _Base] = {}
+        self._reads_files = True
 
     def resolve(
         self,
@@ -224,6 +225,11 @@ class Configuration:
         self._files.clear()
         self._bases.clear()
 
+    def ignore_files(self) -> None:
+        """Read no files from now on: what a folder says must not change what is tested."""
+        self._reads_files = False
+        self.reload()
+
     def _choose(self, folder: str, backend: str | None) -> tuple[str, str]:
         """Return the backend's name, native arrays aside, and where it came from."""
         if backend is not None:
@@ -303,7 +309,7 @@ class Configuration:
         """Return the files that count in a working directory, the strongest first."""
         files = self._files.get(folder)
         if files is None:
-            files = tuple(_find(folder))
+            files = tuple(_find(folder)) if self._reads_files else ()
             for file in files:
                 self._check_top(file)
             self._files[folder] = files

@@ -19,6 +19,7 @@ from seqcore_jax.devices import default_device, device_name, device_names, devic
 from seqcore_jax.ops import JaxOps
 from seqcore_jax.precision import wide, x64_enabled
 from seqcore_jax.scan import Scan
+from seqcore_jax.transforms import JaxTransforms
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,6 +44,7 @@ class JaxBackend(Backend):
     def __init__(self) -> None:
         self.ops = JaxOps()
         self.implementations = (Scan(self.ops), Generic(self.ops))
+        self.transforms = JaxTransforms()
         self._buckets = Buckets()
 
     def asarray(self, value: Any, dtype: str, device: str) -> Array:

@@ -127,8 +127,8 @@ def forward(
         hs = columns[:, features + 2 :]
         projected = steps.project(prepared.inputs, columns) if project else repeat(None, count)
         kept = repeat(None, count) if slopes is None else slopes[start : start + count]
-        for column, ax, h, h_next, slope in zip(
-            columns[:count], projected, hs[:count], hs[1:], kept, strict=True
+        for column, ax, h, h_next, hold, slope in zip(
+            columns[:count], projected, hs[:count], hs[1:], held, kept, strict=True
         ):
             if ax is None:
                 matmul(weight_z_r, column, z_r)
@@ -151,6 +151,8 @@ def forward(
                 _slopes(slope, m, z, r, n, h, new, spare)
             multiply(new, n, new)
             add(old, new, h_next)
+            if hold is not None:  # by its bits: 1*h + 0*n is not h for -0.0, infinity and NaN
+                np.copyto(h_next, h, where=hold)
     return steps.sequence, (steps.last,), steps.residuals(slopes)
 
 

@@ -95,7 +95,7 @@ def forward(
     c[...] = state[1].T
     ig_fc = workspace.empty((2 * units, batch), dtype)
     ig, fc = ig_fc.reshape(2, units, batch)
-    tanh_c = workspace.empty((units, batch), dtype)
+    tanh_c, c_before = (workspace.empty((units, batch), dtype) for _ in range(2))
     slopes = workspace.empty((steps.time, 6 * units, batch), dtype) if keep else None
 
     project = batch < PROJECT_BELOW
@@ -116,7 +116,11 @@ def forward(
             multiply(sigmoids, half, sigmoids)
             add(sigmoids, half, sigmoids)
             multiply(i_f, g_c, ig_fc)
+            if hold is not None:
+                c_before[...] = c
             add(ig, fc, c)
+            if hold is not None:  # by its bits: 1*c + 0*g is not c for -0.0, infinity and NaN
+                np.copyto(c, c_before, where=hold)
             tanh(c, tanh_c)
             multiply(o, tanh_c, h)
             if slope is not None:

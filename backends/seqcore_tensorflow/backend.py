@@ -16,6 +16,7 @@ from seqcore_tensorflow.devices import device_name, device_names, find_device
 from seqcore_tensorflow.generic import Plain
 from seqcore_tensorflow.ops import TensorflowOps
 from seqcore_tensorflow.tapes import FORWARD_MODE, recording, refuse_tangents
+from seqcore_tensorflow.transforms import TensorflowTransforms
 from seqcore_tensorflow.while_loop import WhileLoop
 
 F = TypeVar("F")
@@ -34,6 +35,7 @@ class TensorflowBackend(Backend):
     def __init__(self) -> None:
         self.ops = TensorflowOps()
         self.implementations = (WhileLoop(self.ops), Plain(self.ops))
+        self.transforms = TensorflowTransforms()
         self._buckets = Buckets()
 
     def asarray(self, value: Any, dtype: str, device: str) -> Array:

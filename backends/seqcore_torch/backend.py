@@ -15,6 +15,7 @@ from seqcore.spi import ArrayInfo, Backend, Capabilities
 from seqcore_torch.generic import TorchGeneric
 from seqcore_torch.native import Native
 from seqcore_torch.ops import TORCH_DTYPES, TorchOps
+from seqcore_torch.transforms import TorchTransforms
 
 
 class TorchBackend(Backend):
@@ -35,6 +36,7 @@ class TorchBackend(Backend):
     def __init__(self) -> None:
         self.ops = TorchOps()
         self.implementations = (Native(), TorchGeneric(self.ops))
+        self.transforms = TorchTransforms(self)
 
     def asarray(self, value: Any, dtype: str, device: str) -> Array:
         target = _device(device)
@@ -50,6 +52,9 @@ class TorchBackend(Backend):
         return torch.from_numpy(array).to(target)
 
     def to_numpy(self, array: Array) -> Any:
+        if not array.is_floating_point():
+            # Lengths, to be checked: inside torch.func no tensor gives out its memory.
+            return np.array(array.tolist())
         host = array.detach().cpu()
         if 0 in host.stride():
             host = host.contiguous()  # else elements share memory

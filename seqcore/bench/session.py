@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import queue
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 import msgspec
 
+from seqcore import workers
 from seqcore.bench.protocol import (
     Command,
     Compared,
@@ -46,43 +41,20 @@ PAUSE_SECONDS = 0.25
 """Between two sides' turns. Thread pools spin on for a while after their work (OpenBLAS's for some
 30 ms) and would take processors from the next side."""
 
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_NUM_INTEROP_THREADS",
-    "NPROC",
-)
-"""What the libraries under the frameworks read; the last is XLA's."""
-
 
 class SideFailed(Exception):
     """A side refused, raised, died, or did not answer in time. It never leaves this module."""
 
 
 class WorkerProcess:
-    """A worker as its parent sees it."""
+    """A worker of the benchmark as its parent sees it."""
 
     def __init__(self, environment: Mapping[str, str], threads: int, timeout: float) -> None:
         """Start the process."""
-        pinned = dict.fromkeys(THREAD_VARIABLES, str(threads))
         self.timeout = timeout
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "seqcore.bench.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env={**os.environ, **pinned, **environment},
-            # Ctrl-C is for the parent, which stops the workers in order.
-            start_new_session=True,
+        self._process = workers.WorkerProcess(
+            "seqcore.bench.worker", {**workers.environment(threads), **environment}
         )
-        self._replies: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._ended = ""
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
 
     def ask(self, command: Command, answer: type[R]) -> R:
         """Send a command and return the answer.
@@ -90,56 +62,19 @@ class WorkerProcess:
         Raises:
             SideFailed: if the side raised, or the process has ended or does not answer.
         """
-        if not self._ended:
-            line = self._exchange(msgspec.json.encode(command) + b"\n")
-        if self._ended:
-            raise SideFailed(self._ended)
+        try:
+            line = self._process.exchange(msgspec.json.encode(command), self.timeout)
+        except workers.WorkerEnded as error:
+            raise SideFailed(str(error)) from error
         reply: Reply = msgspec.json.decode(line, type=Reply)
         if isinstance(reply, Failed):
             raise SideFailed(reply.reason)
         assert isinstance(reply, answer)
         return reply
 
-    def _exchange(self, command: bytes) -> bytes:
-        """Send a line and return the one that comes back; none if the process has ended."""
-        assert self._process.stdin is not None
-        line = b""
-        try:
-            self._process.stdin.write(command)
-            self._process.stdin.flush()
-            line = self._replies.get(timeout=self.timeout)
-        except BrokenPipeError:
-            pass
-        except queue.Empty:
-            self.close()
-            self._ended = f"no answer within {self.timeout:g} s"
-            return b""
-        if not line:
-            self._ended = self._epitaph()
-        return line
-
     def close(self) -> None:
         """End the process."""
-        self._process.kill()
-        self._process.wait()
-        self._listener.join()
-        for pipe in (self._process.stdin, self._process.stdout, self._errors):
-            assert pipe is not None
-            with contextlib.suppress(BrokenPipeError):  # what it had not read yet
-                pipe.close()
-
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._replies.put(line)
-        self._replies.put(b"")
-
-    def _epitaph(self) -> str:
-        code = self._process.wait()
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace").strip().splitlines()
-        return f"the process ended with {how}" + (f": {said[-1]}" if said else "")
+        self._process.close()
 
 
 @dataclass(slots=True)

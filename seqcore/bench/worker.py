@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from pkgutil import resolve_name
 from time import perf_counter
-from typing import BinaryIO
 
 import msgspec
 import numpy as np
@@ -36,6 +35,7 @@ from seqcore.bench.protocol import (
 )
 from seqcore.bench.sides import Side
 from seqcore.bench.workloads import Workload
+from seqcore.workers import serve
 
 SAMPLE_SECONDS = 0.02
 """How long one sample lasts at least, so that the clock and the call around it don't count."""
@@ -118,25 +118,20 @@ def _pin(threads: int) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
-def serve(commands: BinaryIO, replies: BinaryIO) -> None:
-    """Answer commands until there are no more."""
+def main() -> None:
+    """Serve the parent."""
     worker = Worker()
     decoder: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
-    for line in commands:
+
+    def answer(line: bytes) -> bytes:
         try:
             reply = worker.answer(decoder.decode(line))
         except Exception as error:  # noqa: BLE001 - whatever a framework raises is its result here
             traceback.print_exc()
             reply = Failed(traceback.format_exception_only(error)[-1].strip())
-        replies.write(msgspec.json.encode(reply) + b"\n")
-        replies.flush()
+        return msgspec.json.encode(reply)
 
-
-def main() -> None:
-    """Serve the parent; what libraries print goes to standard error."""
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    serve(sys.stdin.buffer, replies)
+    serve(answer)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ from typing import Any
 
 from seqcore.errors import SeqcoreError
 
-COMMANDS = ("demo", "run", "init", "explain", "compare", "backends", "config", "bench")
+COMMANDS = (
+    "demo", "run", "init", "explain", "compare", "conform", "backends", "config", "bench",
+)  # fmt: skip
 
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 """Exit codes; the last two are what a shell reports for Ctrl-C and for a reader that left."""

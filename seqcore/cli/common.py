@@ -50,6 +50,11 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", metavar="NAME", help="where to run (default: what the configuration says)"
     )
+    add_option(parser)
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """Add the argument for a backend's options."""
     parser.add_argument(
         "--option",
         metavar="KEY=VALUE",
@@ -88,6 +93,14 @@ def add_sequence_column(parser: argparse.ArgumentParser) -> None:
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add the flag that asks for JSON."""
     parser.add_argument("--json", action="store_true", help="print JSON, for a program to read")
+
+
+def positive(text: str) -> float:
+    """Return the number above 0 that an argument stands for."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}, expected a number above 0")
+    return number
 
 
 def integer(least: int) -> Callable[[str], int]:

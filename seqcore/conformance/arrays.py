@@ -84,7 +84,7 @@ def mask_of(
     """
     steps = np.arange(time)
     count = random.integers(1, max(time, 2), batch)
-    count[-1] = time
+    count[-1:] = time
     match pattern:
         case "none" | "valid":
             return np.ones((batch, time), np.bool_), None
@@ -103,5 +103,5 @@ def mask_of(
         if time > 2:
             valid[row, (0, time // 2, time - 1)[row % 3]] = False
     if pattern == "dead_row":
-        valid[0] = False
+        valid[:1] = False
     return valid, None

@@ -75,8 +75,8 @@ def _runs(case: ValueCase, subject: Subject) -> Any:
         if name:
             options["implementation"] = name
         kind: MaskKind = "any"
-    if case.mask in ("none", "lengths"):
-        kind = case.mask
+        if case.mask in ("none", "lengths"):
+            kind = case.mask
         for call in ("apply", "vjp") if case.gradients else ("apply",):
             try:
                 plan = case.layer.explain(

@@ -258,6 +258,8 @@ def read_inputs(
             "cast one of them"
         )
     check_supported(subject, engine, info.dtype)
+    if mask is not None or lengths is not None:
+        require(subject, engine.backend, "masks")
     seen = [info, *(weight_infos or ())]
     states = _read_state(layer, engine, initial_state, info, seen)
     valid, kind, clean = _read_mask(subject, engine, mask, lengths, (batch, time), seen)

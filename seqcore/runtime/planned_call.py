@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqcore.ops import Array, Arrays, Ops
-from seqcore.runtime.inputs import Engine, Inputs, read_cotangents, require
+from seqcore.runtime.inputs import Engine, Inputs, read_cotangents
 from seqcore.runtime.nodes import in_processing_order
 from seqcore.runtime.planning import Program, computation, degenerate_program, make_program
 from seqcore.spec.layers import AnyLayer
@@ -149,8 +149,6 @@ class Crop:
 def plan_call(layer: Any, engine: Engine, inputs: Inputs, gradient: GradientKind) -> PlannedCall:
     """Return the plan for checked inputs."""
     backend = engine.backend
-    if inputs.mask is not None:
-        require(str(layer), backend, "masks")
     if gradient == "no" and (inputs.traced or inputs.recorded):
         gradient = "unknown"
     request = make_request(

@@ -6,6 +6,9 @@ A hook that is not here is an error in a plugin, unless it is marked
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from seqcore.spi.registration import BackendSpec, hookspec
 
 
@@ -19,5 +22,41 @@ def seqcore_backends() -> list[BackendSpec]:
 
     Returns:
         At least one description; several backends may come from one module.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def seqcore_conformance_cases() -> list[Any]:
+    """Add cases to the conformance suite; answered by a module of the group `seqcore.conformance`.
+
+    An entry point in that group names the module, which may import `seqcore.conformance`. It is
+    imported, and asked, in the command's process and in each backend's.
+
+    Returns:
+        Instances of `seqcore.conformance.ValueCase` and `seqcore.conformance.LawCase`.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def seqcore_conformance_waivers() -> list[Any]:
+    """Waive failures; answered by a module of the group `seqcore.conformance`.
+
+    Returns:
+        Instances of `seqcore.conformance.Waiver`.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def seqcore_report_finished(report: Any, folder: Path) -> None:
+    """Learn of a run of the conformance suite; answered as the hooks above are.
+
+    Called once, when all files have been written, also after Ctrl-C.
+
+    Args:
+        report: A `seqcore.conformance.report.model.Report`.
+        folder: Where the files are.
     """
     raise NotImplementedError

@@ -40,7 +40,7 @@ def _lists() -> Iterator[Backend]:
         yield wrong
 
 
-@mutant("ARR-1", "float64 comes back as float32")
+@mutant("DTYPE-1", "float64 comes back as float32")
 def _narrowed() -> Iterator[Backend]:
     wrong = WrongBackend()
     with replaced(wrong, "to_numpy", lambda array: np.asarray(array, np.float32)):

@@ -12,7 +12,9 @@ from seqcore.conformance.mutants.wrong import Call, Twisted, WrongBackend
 from seqcore.errors import StateError
 from seqcore.ops import Array, Arrays
 from seqcore.runtime import inputs, nodes, planned_call, planning
+from seqcore.spec.dtypes import numpy_dtype
 from seqcore.spec.layers import LSTM
+from seqcore.spec.outputs import state_units
 from seqcore.spi import Request
 
 
@@ -169,15 +171,18 @@ def _no_initial_state() -> Iterator[WrongBackend]:
     yield WrongBackend(Twisted(before=before))
 
 
-@mutant("STATE-2", "without a given state h starts at 1")
+@mutant("STATE-2", "without a given state every state starts at 1")
 def _ones() -> Iterator[WrongBackend]:
-    def before(request: Request, call: Call) -> Call:
-        weights, x, mask, state = call
-        if not any(value.any() for value in state):
-            state = (state[0] + state[0].dtype.type(1), *state[1:])
-        return weights, x, mask, state
+    honest = inputs._read_state
 
-    yield WrongBackend(Twisted(before=before))
+    def read(layer: Any, engine: Any, given: Any, x: Any, seen: Any) -> Any:
+        if given is None:
+            kind = numpy_dtype(x.dtype)
+            given = tuple(np.ones((x.shape[0], units), kind) for units in state_units(layer))
+        return honest(layer, engine, given, x, seen)
+
+    with replaced(inputs, "_read_state", read):
+        yield WrongBackend()
 
 
 @mutant("STATE-2", "a bare state is refused")

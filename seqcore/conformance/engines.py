@@ -1,0 +1,112 @@
+"""Which backends are tested: registered ones by name, any other as `module:factory`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pkgutil import resolve_name
+from typing import Any
+
+from seqcore.config import configuration
+from seqcore.errors import ArgumentError, BackendBroken, BackendNotInstalled
+from seqcore.registry import COMMON_OPTIONS, registry
+from seqcore.spec.foreign import explain_unknown
+from seqcore.spi import SPI_VERSION, Backend, BackendSpec
+
+
+def installed() -> list[str]:
+    """Return the names of the registered backends whose requirements are installed."""
+    return [name for name in registry.names() if not registry.missing(name)]
+
+
+def is_factory(engine: str) -> bool:
+    """Return whether an engine is given as `module:factory`."""
+    return ":" in engine
+
+
+def check(engine: str, options: Mapping[str, str]) -> None:
+    """Check, before any work, that an engine can be had and takes the options.
+
+    A `module:factory` is not imported here: a framework belongs into the worker.
+
+    Raises:
+        BackendError: if nothing registers the name, or what it requires is missing.
+        ArgumentError: if an option is not taken.
+    """
+    declared = dict(COMMON_OPTIONS)
+    if not is_factory(engine):
+        spec = registry.spec(engine)
+        missing = registry.missing(engine)
+        if missing:
+            hint = f"; install it: {spec.install_hint}" if spec.install_hint else ""
+            raise BackendNotInstalled(
+                f"backend {engine!r}: it requires {', '.join(missing)}, which is not installed"
+                f"{hint}"
+            )
+        declared.update(spec.options)
+    for key in options:
+        if key not in declared:
+            raise ArgumentError(explain_unknown(f"backend {engine!r}", key, declared))
+
+
+def load(engine: str, folder: str = "") -> Backend:
+    """Return a backend, registered in this process under its own name.
+
+    Args:
+        engine: A registered name, or `module:factory`: a `Backend` class or a function that
+            returns a `Backend`.
+        folder: Where a `module:factory` may be, beside what is importable anyway.
+
+    Raises:
+        BackendError: if it cannot be had.
+    """
+    if not is_factory(engine):
+        return registry.get(engine)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    backend = _make(engine)
+    spec = BackendSpec(name=backend.name, factory=engine, spi=SPI_VERSION)
+    registry.register(spec, lambda: backend)
+    return registry.get(backend.name)
+
+
+def ignore_configuration() -> None:
+    """Let nothing that a user has configured change what is tested, in this process, for good."""
+    for variable in [name for name in os.environ if name.startswith("SEQCORE_")]:
+        del os.environ[variable]
+    configuration.ignore_files()
+
+
+def set_options(name: str, options: Mapping[str, str]) -> None:
+    """Set options of a backend in this process, for good.
+
+    Raises:
+        SeqcoreError: if one is not taken.
+    """
+    for key, value in options.items():
+        os.environ[f"SEQCORE_{name.replace('-', '_')}__{key}".upper()] = value
+    configuration.resolve(name)
+
+
+def _make(engine: str) -> Backend:
+    try:
+        factory: Any = resolve_name(engine)
+    except ValueError:
+        raise BackendBroken(f"engine {engine!r}: expected the form module:factory") from None
+    except Exception as error:
+        raise BackendBroken(
+            f"engine {engine!r}: cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    try:
+        backend = factory()
+    except Exception as error:
+        raise BackendBroken(
+            f"engine {engine!r}: its factory failed: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(backend, Backend):
+        raise BackendBroken(
+            f"engine {engine!r}: its factory returned {type(backend).__name__}, expected a "
+            "seqcore.spi.Backend"
+        )
+    return backend

@@ -1,0 +1,1 @@
+"""What a run of the suite found: the report, and the forms in which it is read."""
