@@ -93,6 +93,8 @@ def test_the_smoke_laws_hold(name: str) -> None:
     assert departures(name, [case for case in OURS if case.tier == "smoke"]) == {}
 
 
+@pytest.mark.clause("ARR-5")
+@pytest.mark.clause("CAP-1")
 def test_the_laws_of_arrays_and_features_hold_on_torch() -> None:
     pytest.importorskip("torch")
     cases = [case for case in laws("ARR-", "CAP-") if case.tier != "full"]
@@ -116,6 +118,7 @@ def test_every_feature_has_cases_of_both_clauses() -> None:
 # Dishonest ones.
 
 
+@pytest.mark.clause("CAP-2")
 def test_a_feature_declared_lacking_that_works_is_found() -> None:
     (law,) = laws("CAP-2/what-is-not-supported-is-lacking")
     for feature in ("float16", "masks", "gradients", "gates", "tf32"):
@@ -134,6 +137,7 @@ def test_a_transformation_declared_lacking_that_works_is_found() -> None:
         assert f"declares {feature} not-implemented" in found[law.id]
 
 
+@pytest.mark.clause("CAP-1")
 def test_a_transformation_declared_without_any_is_found() -> None:
     declared = declaring(native_autodiff=None, vmap=None, compile=None)
     with registered(WrongBackend(capabilities=declared)) as name:

@@ -251,10 +251,6 @@ def test_values_under_the_mask_are_not_read() -> None:
     layer = Bidirectional(LSTM(2, **BOTH))
     clean, bad = given(layer, "dead_row"), given(layer, "dead_row", poison=True)
     assert not np.isfinite(bad.x).all()
-    for one, other in zip(
-        evaluate(layer, clean).outputs, evaluate(layer, bad).outputs, strict=True
-    ):
-        assert one == other
     a, b = evaluate(layer, clean), evaluate(layer, bad)
     for name in a.outputs:
         np.testing.assert_array_equal(a.outputs[name], b.outputs[name])

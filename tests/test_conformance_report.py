@@ -144,7 +144,7 @@ def synthetic(cases: int = 1200, names: tuple[str, ...] = tuple(VERSIONS)) -> Re
     ]
     return report(
         *results.values(),
-        spec="1.0-draft",
+        spec="1.0",
         finished="2026-03-01T09:35:12Z",
         options={"jobs": 2, "clause": []},
         machine={"processor": "Xeon", "processors": 2, "system": "Linux", "python": "3.13.1"},
@@ -540,7 +540,7 @@ def test_the_page_shows_every_part() -> None:
         "Failed",
         "not-implemented",
         "first at step 3",
-        "1.0-draft",
+        "1.0",
         "2.20.0",
         "Xeon",
         "xla_scan",

@@ -101,6 +101,30 @@ class TensorflowOps(Ops):
         self, step: Step, carry: Arrays, xs: Arrays, *, reverse: bool = False
     ) -> tuple[Arrays, Arrays]:
         steps = sizes(xs[0])[0]
+        if isinstance(steps, int):
+            return self._steps(step, carry, xs, steps, reverse=reverse)
+        emitted: list[Array] = []
+
+        def some() -> tuple[Arrays, Arrays]:
+            final, emitted[:] = self._steps(step, carry, xs, steps, reverse=reverse)
+            return final, tuple(emitted)
+
+        def none() -> tuple[Arrays, Arrays]:
+            # Called after the other, which tells what there is to stack.
+            batch = sizes(carry[0])[0]
+            shapes = ([batch if size is None else size for size in y.shape[1:]] for y in emitted)
+            empty = (
+                tf.zeros((0, *shape), y.dtype) for shape, y in zip(shapes, emitted, strict=True)
+            )
+            return carry, tuple(empty)
+
+        # The trace of a caller may turn out to have no step.
+        final, stacked = tf.cond(steps > 0, some, none)
+        return final, stacked
+
+    def _steps(
+        self, step: Step, carry: Arrays, xs: Arrays, steps: Any, *, reverse: bool
+    ) -> tuple[Arrays, Arrays]:
         last = steps - 1
 
         def place(index: Any) -> Any:

@@ -101,7 +101,6 @@ def add_parser(subparsers: Subparsers) -> None:
     other.add_argument(
         "--self-test", action="store_true", help="check that the suite catches wrong backends"
     )
-    other.add_argument("--vectors", metavar="DIR", type=Path, help="write the frozen vectors")
 
 
 def execute(args: argparse.Namespace) -> int:

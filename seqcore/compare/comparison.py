@@ -134,6 +134,11 @@ def compare(
         )
     given = {"mask": mask, "lengths": lengths, "initial_state": initial_state}
     full = computation(layer)
+    if 0 in np.shape(x)[:2]:
+        raise ArgumentError(
+            f"compare: x has shape {np.shape(x)}, expected at least one row and one step: there is "
+            "nothing to compare"
+        )
     reference = Reference(full, weights, x, given, precision=precision, seed=seed)
     call = _Call(full, weights, x, given, precision, reference)
     lacking: dict[str, str] = {}

@@ -48,5 +48,5 @@ NUMBERS: Mapping[str, tuple[str, str]] = {
 def scale_of(activation: str, gates: str = "sigmoid") -> float:
     """Return a scale of weights with which neither values nor errors grow from step to step."""
     if gates in UNBOUNDED:
-        return 0.25
+        return 0.2
     return 0.4 if activation in UNBOUNDED else 0.6

@@ -60,6 +60,12 @@ class Evaluated:
         self.outputs = {name: _values(array) for name, array in outputs.items()}
         self.backwards = backwards
 
+    def release(self) -> None:
+        """Free the numbers at once, which refer to one another; `outputs` alone can be used then."""
+        self._outputs.clear()
+        self._arguments.clear()
+        self._tape.numbers.clear()
+
     def factors(self) -> NDArray[np.float64]:
         """Return every computed number that PREC-2 has rounded, as it was before.
 

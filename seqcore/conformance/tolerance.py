@@ -24,6 +24,7 @@ from seqcore.conformance.tape import Noise
 from seqcore.spec.dtypes import numpy_dtype
 
 Kind: TypeAlias = Literal["outputs", "gradients"]
+KINDS: tuple[Kind, ...] = ("outputs", "gradients")
 
 NOISY_RUNS = 4
 ADMITTED: Mapping[Kind, float] = {"outputs": 16.0, "gradients": 64.0}
@@ -31,9 +32,9 @@ ADMITTED: Mapping[Kind, float] = {"outputs": 16.0, "gradients": 64.0}
 BUDGET: Mapping[Kind, tuple[float, float]] = {"outputs": (4.0, 8.0), "gradients": (8.0, 8.0)}
 """A result may deviate by the first number times the noise plus the second, in eps."""
 
-KINDS: tuple[Kind, ...] = ("outputs", "gradients")
 MARGIN = 4.0
-"""How near to a tie a factor may be, in its own noise, before its rounding is in doubt."""
+"""A factor of a product is in doubt where it is nearer to a tie of its rounding than this many
+times the sum of its own noise and one eps of itself; the eps is the factors' then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ class Expected:
         gradients: By weight name, `"x"` and `"initial_state.h"` and so on; empty where the case
             has none.
         eps: Of the data type.
-        noise: For each kind the worst deviation of the noisy runs, in the eps they were made with.
+        noise: For each kind the worst deviation of the noisy runs, in the eps of their noise: that
+            of the data type or, where a factor of a product is in doubt, of the factors.
         backwards: Whether a sequence returned is in the reverse of original time.
     """
 
@@ -114,6 +116,7 @@ def _expected(case: ValueCase, seed: int) -> Expected:
         name: _gradient(name, value, max(limits["gradients"].values()), given.valid)
         for name, value in reference.arrays["gradients"].items()
     }
+    evaluated.release()
     return Expected(outputs, gradients, eps, noise, evaluated.backwards)
 
 
@@ -128,7 +131,8 @@ class _Evaluation:
     def __init__(
         self, case: ValueCase, given: Arguments, seed: int, noise: Noise | None = None
     ) -> None:
-        self.case, self.given, self.seed = case, given, seed
+        self._given = case, given, seed
+        self.precision = case.precision
         self.evaluated = evaluate(
             case.layer, given, dtype=case.dtype, precision=case.precision, noise=noise
         )
@@ -145,7 +149,9 @@ class _Evaluation:
 
     def noisy(self, noise: Noise) -> _Evaluation:
         """Return the same evaluation with noise."""
-        return _Evaluation(self.case, self.given, self.seed, noise)
+        found = _Evaluation(*self._given, noise)
+        found.evaluated.release()
+        return found
 
 
 class _Measured:
@@ -154,7 +160,7 @@ class _Measured:
     Attributes:
         eps: That of the noise.
         noise: By kind and name the worst deviation, in that eps.
-        settled: By kind, whether rounding cannot turn a factor the other way.
+        settled: By kind, whether noise cannot change how a factor is rounded.
     """
 
     def __init__(self, reference: _Evaluation, eps: float) -> None:
@@ -162,20 +168,27 @@ class _Measured:
         self.noise: dict[Kind, dict[str, float]] = {}
         self.settled: dict[Kind, bool] = {}
         runs = [reference.noisy(Noise(eps, seed)) for seed in range(NOISY_RUNS)]
+        bits = FACTOR_BITS.get(reference.precision, 0)
         for kind in KINDS:
             self.noise[kind] = {
                 name: max(worst(run.arrays[kind][name], value, eps) for run in runs)
                 for name, value in reference.arrays[kind].items()
             }
-            factors = [run.factors[kind] for run in runs]
-            bits = FACTOR_BITS.get(reference.case.precision, 0)
-            self.settled[kind] = _settled(reference.factors[kind], factors, bits, eps)
+            noisy = [run.factors[kind] for run in runs]
+            self.settled[kind] = settled(reference.factors[kind], noisy, bits, eps)
 
 
-def _settled(
+def settled(
     reference: NDArray[np.float64], noisy: list[NDArray[np.float64]], bits: int, eps: float
 ) -> bool:
-    """Return whether every factor is so far from a tie that all roundings of it are the same."""
+    """Return whether each factor is so far from a tie that noise cannot change its rounding.
+
+    Args:
+        reference: The factors before they are rounded to `bits` significant bits.
+        noisy: The same with noise.
+        bits: The implicit bit included.
+        eps: That of the noise.
+    """
     if any(factors.shape != reference.shape for factors in noisy):
         return False
     moved = np.max([np.abs(factors - reference) for factors in noisy], axis=0)

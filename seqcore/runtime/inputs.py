@@ -172,7 +172,7 @@ def read_weights(
             f"{layer}: weights is {type(weights).__name__}, expected a mapping of arrays by "
             "name as layer.init(features) gives it"
         )
-    known = _expected_shapes(layer, 1)
+    known = canonical_shapes(layer, 1)
     missing = [name for name in known if name not in weights]
     extra = [str(name) for name in weights if name not in known]
     if missing or extra:
@@ -197,7 +197,7 @@ def read_weights(
         infos.append(info)
     first = infos[0].shape
     features = first[0] or 1 if len(first) == 2 else 1
-    for (name, shape), info in zip(_expected_shapes(layer, features).items(), infos, strict=True):
+    for (name, shape), info in zip(canonical_shapes(layer, features).items(), infos, strict=True):
         if info.shape != shape:
             raise WeightsError(
                 f"{layer}: {name} has shape {info.shape}, expected {shape} = {_axes(layer, name)}"
@@ -560,7 +560,8 @@ def choose_device(subject: str, engine: Engine, seen: list[ArrayInfo]) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def _expected_shapes(layer: AnyLayer, features: int) -> dict[str, tuple[int, ...]]:
+def canonical_shapes(layer: AnyLayer, features: int) -> dict[str, tuple[int, ...]]:
+    """Return the canonical weights' shapes by name, in their order; not to be changed."""
     return weight_shapes(layer, features)
 
 

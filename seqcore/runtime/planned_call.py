@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqcore.ops import Array, Arrays, Ops
-from seqcore.runtime.inputs import Engine, Inputs, read_cotangents
+from seqcore.runtime.inputs import Engine, Inputs, canonical_shapes, read_cotangents
 from seqcore.runtime.nodes import in_processing_order
 from seqcore.runtime.planning import Program, computation, degenerate_program, make_program
 from seqcore.spec.layers import AnyLayer
@@ -81,7 +81,8 @@ class PlannedCall:
             given += tuple(zeros(tuple(state.shape), state) for state in outputs[len(names) :])
             d_weights, d_x, d_state = self.program.pullback(prepared, kept, given)
             gradients = Gradients(
-                {name: convert(value) for name, value in d_weights.items()},
+                # In canonical order, which a compiler may not keep.
+                {name: convert(d_weights[name]) for name in canonical_shapes(self.layer, 1)},
                 convert(d_x),
                 tuple(convert(value) for value in d_state),
             )

@@ -98,7 +98,8 @@ class Generic(Implementation):
         x = ops.cast(x, compute)
         sequence, final, saved = forward(
             self._cell(request, prepared),
-            self._own(x, dtype) if save else x,
+            # Under a mask it is copied anyway, where masked steps are cleaned.
+            self._own(x, dtype) if save and mask is None else x,
             mask,
             tuple(ops.cast(state, compute) for state in initial_state),
             reverse=layer.go_backwards,

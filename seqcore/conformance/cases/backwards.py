@@ -9,7 +9,7 @@ import numpy as np
 from seqcore.conformance.arrays import Arguments
 from seqcore.conformance.laws import law, require, require_close, require_error
 from seqcore.conformance.model import MaskPattern
-from seqcore.conformance.samples import BOTH, FEW, UNITS, sample
+from seqcore.conformance.samples import BOTH, FEW, FEW_IN_GRADIENTS, UNITS, sample
 from seqcore.conformance.subject import Subject
 from seqcore.errors import SpecError
 from seqcore.spec.layers import GRU, LSTM, AnyCell, SimpleRNN
@@ -64,11 +64,15 @@ def gradients_of_reading_backwards(subject: Subject) -> None:
     found = _gradients(subject, _turned(layer), given, given.x, _mask(given))
     expected = _gradients(subject, layer, given, np.flip(given.x, 1), _mask(given, flipped=True))
     for name, value in expected.weights.items():
-        require_close(found.weights[name], value, FEW, f"{layer} backwards: gradient of {name}")
-    require_close(found.x, np.flip(expected.x, 1), FEW, f"{layer} backwards: gradient of x")
+        require_close(
+            found.weights[name], value, FEW_IN_GRADIENTS, f"{layer} backwards: gradient of {name}"
+        )
+    require_close(
+        found.x, np.flip(expected.x, 1), FEW_IN_GRADIENTS, f"{layer} backwards: gradient of x"
+    )
     for index, value in enumerate(expected.initial_state):
         what = f"{layer} backwards: gradient of initial_state[{index}]"
-        require_close(found.initial_state[index], value, FEW, what)
+        require_close(found.initial_state[index], value, FEW_IN_GRADIENTS, what)
 
 
 def _gradients(subject: Subject, layer: AnyCell, given: Arguments, x: Any, mask: Any) -> Any:

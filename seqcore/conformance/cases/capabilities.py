@@ -19,7 +19,7 @@ from seqcore.conformance.laws import Departure, law, require, require_error
 from seqcore.conformance.model import TIERS, Case, Observed, Packed, Run, Tier, ValueCase, Verdict
 from seqcore.conformance.subject import Subject
 from seqcore.errors import UnsupportedFeature
-from seqcore.spec.layers import GRU, LSTM, SimpleRNN
+from seqcore.spec.layers import GRU, LSTM
 from seqcore.spi import FEATURES, Capabilities, Generic
 
 _BOTH: dict[str, Any] = {"return_sequences": True, "return_state": True}
@@ -65,7 +65,7 @@ def _transformed(check: Callable[..., None], subject: Subject) -> None:
     arrays_native.everywhere(subject, functools.partial(check, subject, SMALL))
 
 
-# Of transformations the default tier has laws of ARR, by the implementation that the planner chooses.
+# The laws of ARR-5 show transformations before the full tier, as the planner runs them.
 _CHECKS: Mapping[str, tuple[Tier, tuple[str, ...], Callable[[Subject], None]]] = {
     "float64": ("standard", (), lambda on: _values(on, dtype="float64")),
     "float32": ("smoke", (), _values),

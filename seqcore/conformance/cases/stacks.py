@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 
 from seqcore.conformance.laws import law, require, require_close, require_error
-from seqcore.conformance.samples import BATCH, BOTH, FEATURES, FEW, TIME, UNITS, sample
+from seqcore.conformance.samples import (
+    BATCH,
+    BOTH,
+    FEATURES,
+    FEW,
+    FEW_IN_GRADIENTS,
+    TIME,
+    UNITS,
+    sample,
+)
 from seqcore.conformance.subject import Subject
 from seqcore.errors import SpecError
 from seqcore.spec.layers import GRU, LSTM, AnyCell, AnyLayer, Bidirectional, SimpleRNN, Stack
@@ -119,14 +128,16 @@ def gradients_of_a_stack_are_those_of_the_chain(subject: Subject) -> None:
     second = further(d_y)
     outer = back(second.x)
     require_close(y, last, FEW, f"{stack}: y of vjp")
-    require_close(found.x, outer.x, FEW, f"{stack}: gradient of x")
+    require_close(found.x, outer.x, FEW_IN_GRADIENTS, f"{stack}: gradient of x")
     for index, part in enumerate((outer, second)):
         for name, value in part.weights.items():
             what = f"layers.{index}.{name}"
-            require_close(found.weights[what], value, FEW, f"{stack}: gradient of {what}")
+            require_close(
+                found.weights[what], value, FEW_IN_GRADIENTS, f"{stack}: gradient of {what}"
+            )
     expected = (*outer.initial_state, *second.initial_state)
     for index, (one, two) in enumerate(zip(found.initial_state, expected, strict=True)):
-        require_close(one, two, FEW, f"{stack}: gradient of initial_state[{index}]")
+        require_close(one, two, FEW_IN_GRADIENTS, f"{stack}: gradient of initial_state[{index}]")
 
 
 @law("STACK-1")

@@ -231,7 +231,7 @@ def _extra_weight() -> Iterator[Backend]:
     honest = inputs.read_weights
 
     def read(layer: Any, engine: Any, weights: Any) -> Any:
-        known = inputs._expected_shapes(layer, 1)
+        known = inputs.canonical_shapes(layer, 1)
         return honest(layer, engine, {n: v for n, v in weights.items() if n in known})
 
     with replaced(calls, "read_weights", read):

@@ -31,11 +31,11 @@ def _given(bend: Callable[[Any], Any]) -> Iterator[WrongBackend]:
 @contextmanager
 def _shapes_anew() -> Iterator[None]:
     """Forget the shapes that the runtime keeps, before and after."""
-    inputs._expected_shapes.cache_clear()
+    inputs.canonical_shapes.cache_clear()
     try:
         yield
     finally:
-        inputs._expected_shapes.cache_clear()
+        inputs.canonical_shapes.cache_clear()
 
 
 @mutant("NAME-1", "the input is read as (time, batch, features)")
