@@ -624,3 +624,24 @@ def test_nothing_after_something_without_a_mask() -> None:
         np.testing.assert_array_equal(
             layer.apply(weights, x, backend="tensorflow", lengths=lengths), plain
         )
+
+
+def test_a_graph_of_unknown_shape_may_meet_no_step_and_no_row() -> None:
+    layer = sc.LSTM(4, return_sequences=True, return_state=True)
+    weights, x, _ = Case("unknown", layer).arguments("float32")
+    variables = {name: tf.Variable(value) for name, value in weights.items()}
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, FEATURES))], autograph=False)
+    def step(x: Any) -> Any:
+        with tf.GradientTape() as tape:
+            y, h, _ = layer.apply(variables, x)
+        return y, h, tape.gradient(y, variables["kernel"])
+
+    found = step(x)
+    expected = layer.apply(weights, x)
+    np.testing.assert_allclose(found[0], expected.y, rtol=0, atol=1e-6)
+    for empty in (x[:, :0], x[:0]):
+        y, h, gradient = step(empty)
+        assert y.shape == (*empty.shape[:2], 4)
+        assert h.shape == (empty.shape[0], 4)
+        assert not gradient.numpy().any()

@@ -226,7 +226,7 @@ def test_honest_backends_keep_within_the_budget() -> None:
 
 
 def test_calibration_counts_alarms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(tolerance.BUDGET, "outputs", (0.0, 1e-9))  # type: ignore[arg-type]
+    monkeypatch.setitem(tolerance.BUDGET, "outputs", (0.0, 1e-9))
     expected.cache_clear()
     lines = calibration.calibrate([0], calibration.random_cases(6), ["numpy"])
     expected.cache_clear()

@@ -20,7 +20,7 @@ from seqcore.spec.layers import GRU, LSTM, Bidirectional, SimpleRNN, Stack
 BOTH: dict[str, Any] = {"return_sequences": True, "return_state": True}
 INNER: dict[str, Any] = {"return_sequences": True}
 
-TORCH_HAS = {
+TORCH_HAS: dict[str, Any] = {
     "rnn-tanh": SimpleRNN(3, **BOTH),
     "rnn-relu": SimpleRNN(3, activation="relu", **BOTH),
     "lstm": LSTM(3, **BOTH),
@@ -33,7 +33,7 @@ TORCH_HAS = {
     ),
 }
 
-TORCH_LACKS = {
+TORCH_LACKS: dict[str, Any] = {
     "lstm-activations": LSTM(2, activation="linear", recurrent_activation="hard_sigmoid", **BOTH),
     "lstm-last": LSTM(2, use_bias=False, return_state=True),
     "gru-before": GRU(3, reset_after=False, **BOTH),
@@ -113,7 +113,7 @@ def torch_outputs(torch: Any, layer: Any, weights: Any, x: Any, state: list[Any]
     )
     blocks = {"SimpleRNN": [0], "LSTM": [0, 1, 2, 3], "GRU": [1, 0, 2]}[kind]
     columns = np.arange(len(blocks) * cell.units).reshape(len(blocks), -1)[blocks].ravel()
-    parameters = {}
+    parameters: dict[str, Any] = {}
     for index in range(len(members)):
         for direction in directions:
             ours = (f"layers.{index}." if isinstance(layer, Stack) else "") + direction

@@ -61,7 +61,7 @@ class Evaluated:
         self.backwards = backwards
 
     def release(self) -> None:
-        """Free the numbers at once, which refer to one another; `outputs` alone can be used then."""
+        """Free the numbers, which refer to one another; only `outputs` can be used then."""
         self._outputs.clear()
         self._arguments.clear()
         self._tape.numbers.clear()

@@ -6,9 +6,7 @@ This is the specification's section "When two values are equal". No backend has 
 from __future__ import annotations
 
 import functools
-import gc
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -82,11 +80,6 @@ class Expected:
 @functools.lru_cache(maxsize=4096)
 def expected(case: ValueCase, seed: int) -> Expected:
     """Return what a case shall return with the arrays of a seed."""
-    with _collector_paused():
-        return _expected(case, seed)
-
-
-def _expected(case: ValueCase, seed: int) -> Expected:
     given = arguments(case, seed)
     reference = _Evaluation(case, given, seed)
     eps = unit_eps(case.dtype)
@@ -195,18 +188,6 @@ def settled(
     spacing = np.ldexp(1.0, np.frexp(reference)[1] - bits)
     tie = np.abs(reference / spacing % 1 - 0.5) * spacing
     return bool(np.all(tie > MARGIN * (moved + eps * np.abs(reference))))
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keep the garbage collector away from the tape, which lives as a whole until its end."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def limit(kind: Kind, noise: float) -> float:
