@@ -28,7 +28,9 @@ def slope(name: str, ops: Ops, y: Array) -> Array:
 
     Every activation of the spec allows it, so that no pre-activation has to be kept.
     """
-    zero = y - y  # an array, since two scalars would leave `where` without a dtype
+    # An array, for two scalars would leave `where` without a dtype; and not `y - y`, for a compiler
+    # may turn `1 + (y - y)` into `(1 + y) - y`, which is 0 where y is large.
+    zero = ops.zeros(tuple(y.shape), y)
     match name:
         case "tanh":
             return 1 - y * y
