@@ -203,16 +203,22 @@ def test_a_backend_that_cannot_be_made_fails_alone(folder: Path, engine: str, me
     assert rows(folder, "numpy")[CASES[0]]["status"] == "pass"
 
 
+# A job in the background of a script inherits that SIGINT is ignored.
+HEARING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
 def test_an_interrupted_run_is_reported_and_resumed(folder: Path) -> None:
     arguments = ("engines:Slow", "--case", "ACT-*", "LSTM-*", "GRU-*", "--seed", "3")
     with subprocess.Popen(
-        command(*arguments),
+        [sys.executable, "-c", HEARING, *command(*arguments)],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A job in the background of a script inherits that SIGINT is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         journal = folder / "conformance" / "journal.jsonl"
         deadline = time.monotonic() + 60
