@@ -15,6 +15,7 @@ from seqcore.conformance.clauses import clauses
 from seqcore.conformance.laws import Departure, require
 from seqcore.conformance.model import Case, LawCase
 from seqcore.conformance.mutants import Mutant, Unavailable, all_mutants
+from seqcore.conformance.mutants.beyond_values import BEYOND_VALUES
 from seqcore.conformance.mutants.wrong import SameOps, Twisted, WrongBackend
 from seqcore.conformance.selftest import Row, Score, coverage, self_test
 from seqcore.conformance.subject import Subject
@@ -68,8 +69,10 @@ def tried(
 
 def test_every_mutant_is_killed() -> None:
     score = self_test()
-    assert not score.survivors, score.table()
-    assert not score.doubtful
+    assert not score.faults(), score.table()
+    assert len(score.by_value) >= 150
+    assert all(row.value for row in score.by_value)
+    assert BEYOND_VALUES.keys() <= {row.mutant for row in score.rows}
     assert score.seconds < 120
     assert {row.mutant for row in score.rows} == {one.name for one in all_mutants()}
 
@@ -123,7 +126,8 @@ def test_a_survivor_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     score = tried(monkeypatch, [Mutant("harmless", "RNN-1", honest)], [law(nothing)])
     assert [row.mutant for row in score.survivors] == ["harmless"]
     assert "SURVIVED" in score.table()
-    assert "0 of 1 killed" in score.table()
+    assert "0 of 1 mutants killed" in score.table()
+    assert score.faults() == ["RNN-1: harmless: no case of the clause caught it"]
 
 
 def test_only_cases_of_the_clause_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +155,7 @@ def test_a_case_that_the_honest_backend_fails_does_not_count(
     score = tried(monkeypatch, [Mutant("harmless", "RNN-1", honest)], [law(too_strict)])
     assert len(score.survivors) == 1
     assert score.doubtful == {"RNN-1/too_strict": "nothing is right"}
-    assert "doubtful" in score.table()
+    assert "the honest backend fails it, too: nothing is right" in score.table()
 
 
 def test_a_case_whose_needs_are_not_there_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,6 +181,20 @@ def test_a_mutant_that_cannot_be_made_is_left_out(monkeypatch: pytest.MonkeyPatc
     assert score.rows[0].left_out == "not here"
     assert not score.survivors
     assert not score.killed
+
+
+def test_a_mutant_said_to_be_beyond_values_is_not_caught_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = "gates in the order i f o g"
+    monkeypatch.setattr(selftest, "BEYOND_VALUES", {name: "of no reason"})
+    score = self_test(only=["LSTM-1"])
+    assert [fault for fault in score.faults() if "said to be beyond values" in fault]
+
+
+def test_too_few_cases_that_are_judged_by_value_are_a_fault() -> None:
+    score = Score(seed=0, rows=[], admitted=(94, 100))
+    assert score.faults() == ["94 of 100 value cases are judged by value, expected 95%"]
 
 
 def test_only_chooses_clauses_and_groups() -> None:

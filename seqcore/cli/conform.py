@@ -388,7 +388,7 @@ def _self_test(args: argparse.Namespace) -> int:
     collect()  # says what is missing
     score = selftest.self_test(args.seed, args.clause or None, show)
     print(score.table())
-    return OK if score.killed and not score.survivors and not score.doubtful else FAILED
+    return OK if score.killed and not score.faults() else FAILED
 
 
 def _version() -> str:

@@ -80,7 +80,8 @@ def mask_of(
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64] | None]:
     """Return the mask (batch, time) of a pattern and, for `"lengths"`, the lengths.
 
-    Where there are rows enough, one has all steps valid, and padding differs from row to row.
+    Where there are rows enough, one has all steps valid, and padding differs from row to row; of
+    lengths one is 0.
     """
     steps = np.arange(time)
     count = random.integers(1, max(time, 2), batch)
@@ -91,6 +92,8 @@ def mask_of(
         case "right":
             return steps < count[:, None], None
         case "lengths":
+            if batch > 2:
+                count[0] = 0
             return steps < count[:, None], count
         case "left":
             return steps >= time - count[:, None], None

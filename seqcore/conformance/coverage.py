@@ -33,7 +33,7 @@ def covering(
     Args:
         factors: Those first that decide what the others may be.
         allowed: Says of some levels whether they may meet.
-        times: How often every pair shall meet, as far as there are different rows for it.
+        times: How often every pair shall meet; a row that comes again is counted, not yielded.
 
     Raises:
         ValueError: if some levels may meet, but none of a further factor goes with them.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
-from seqcore.conformance.model import ValueCase
+from seqcore.conformance.model import TIERS, ValueCase
 from seqcore.runtime.planning import computation
 from seqcore.spec.dtypes import HALF_DTYPES
 from seqcore.spec.layers import (
@@ -40,9 +43,28 @@ def signatures(case: ValueCase) -> tuple[Signature, ...]:
 
 
 def value_case(id: str, layer: AnyLayer, **fields: Any) -> ValueCase:
-    """Return a case with the clauses and the needed features that follow from its fields."""
+    """Return a case with all clauses that it shows and the features that it uses."""
     bare = ValueCase(id=id, clauses=(), layer=layer, **fields)
-    return ValueCase(id=id, clauses=clauses_of(bare), needs=needs_of(bare), layer=layer, **fields)
+    return replace(bare, clauses=shown_by(bare), needs=needs_of(bare))
+
+
+def shared_out(cases: Iterable[ValueCase]) -> tuple[ValueCase, ...]:
+    """Return cases that answer for at most two of the clauses that they show.
+
+    A wrong value shows many clauses to be broken and none to be the one. What sets a case apart
+    comes first. The second is the one of the others for which the fewest cases answer so far, the
+    smaller tiers counted first, so that every clause has cases in as small a tier as can be.
+    """
+    known = tuple(cases)
+    counts: Counter[str] = Counter()
+    chosen: dict[str, tuple[str, ...]] = {}
+    for case in sorted(known, key=lambda case: TIERS.index(case.tier)):
+        first, *others = case.clauses
+        if case.everywhere:
+            others = ["CAP-1"]
+        chosen[case.id] = (first, *sorted(others, key=lambda name: counts[name])[:1])
+        counts.update(chosen[case.id])
+    return tuple(replace(case, clauses=chosen[case.id]) for case in known)
 
 
 def needs_of(case: ValueCase) -> tuple[str, ...]:
@@ -57,14 +79,13 @@ def needs_of(case: ValueCase) -> tuple[str, ...]:
     return tuple(needs)
 
 
-def clauses_of(case: ValueCase) -> tuple[str, ...]:
+def shown_by(case: ValueCase) -> tuple[str, ...]:
     """Return the clauses that a case shows to be broken when it fails, the narrowest first.
 
     What sets a case apart decides: a case under a mask does not answer for the equations, nor one
     in a half type for the mask.
     """
-    found = _narrowest(case)
-    return (*dict.fromkeys(found), *(["CAP-1"] if case.everywhere else []))
+    return tuple(dict.fromkeys(_narrowest(case)))
 
 
 def _narrowest(case: ValueCase) -> list[str]:
@@ -79,11 +100,8 @@ def _narrowest(case: ValueCase) -> list[str]:
         found.append("DEG-3")
     found += _of_structure(case)
     if case.mask in ("none", "valid"):
-        found += _of_equations(case)
-        found += _of_form(case)
-    else:
-        found += _of_mask(case)
-    return found
+        return [*found, *_of_equations(case), *_of_form(case)]
+    return [*found, *_of_mask(case)]
 
 
 def _of_structure(case: ValueCase) -> list[str]:

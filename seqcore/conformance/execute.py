@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import traceback
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,9 +24,10 @@ from seqcore.conformance.model import (
 )
 from seqcore.conformance.subject import Subject, generator
 from seqcore.errors import PlanError
+from seqcore.runtime import Gradients
+from seqcore.runtime.planned_call import PlannedCall, collected_calls
 from seqcore.spec.dtypes import numpy_dtype
 from seqcore.spec.outputs import output_names, state_names
-from seqcore.spi.request import MaskKind
 
 
 def execute(case: Case, subject: Subject) -> Observed | Verdict:
@@ -65,62 +67,63 @@ def cotangents(case: ValueCase, seed: int, outputs: dict[str, Any]) -> tuple[Any
     return tuple(random.standard_normal(np.shape(y)).astype(kind) for y in outputs.values())
 
 
-def _runs(case: ValueCase, subject: Subject) -> Any:
+def _runs(case: ValueCase, subject: Subject) -> Iterator[Run]:
     given = arguments(case, subject.seed)
     names = [""]
     if case.everywhere:
         names += [implementation.name for implementation in subject.backend.implementations]
+    calls: tuple[Literal["apply", "vjp"], ...] = ("apply", "vjp") if case.gradients else ("apply",)
     for name in names:
-        options: dict[str, Any] = {"matmul_precision": case.precision}
-        if name:
-            options["implementation"] = name
-        kind: MaskKind = "any"
-        if case.mask in ("none", "lengths"):
-            kind = case.mask
-        for call in ("apply", "vjp") if case.gradients else ("apply",):
+        for call in calls:
             try:
-                plan = case.layer.explain(
-                    dtype=case.dtype,
-                    mask=kind,
-                    gradient="yes" if call == "vjp" else "no",
-                    backend=subject.name,
-                    **options,
-                )
+                yield _run(case, subject, given, name, call)
             except PlanError:
                 if not name:
                     raise
-                continue  # an implementation that does not take it
-            ran = tuple(dict.fromkeys(plan.implementations()))
-            if name and ran != (name,):
-                raise Departure(
-                    f"implementation={name!r}: expected a plan of it alone, received "
-                    f"{', '.join(ran)}"
-                )
-            yield _run(case, subject, given, name, call, ran, options)
+                # An implementation that does not take it, which it may say.
 
 
 def _run(
-    case: ValueCase,
-    subject: Subject,
-    given: Arguments,
-    name: str,
-    call: Any,
-    plan: tuple[str, ...],
-    options: dict[str, Any],
+    case: ValueCase, subject: Subject, given: Arguments, name: str, call: Literal["apply", "vjp"]
 ) -> Run:
-    names = output_names(case.layer)
-    if call == "apply":
-        result = subject.apply(case.layer, given.weights, given.x, **given.given, **options)
-        return Run(implementation=name, call=call, plan=plan, outputs=_named(case, names, result))
-    result, pullback = subject.vjp(case.layer, given.weights, given.x, **given.given, **options)
-    outputs = _named(case, names, result)
-    drawn = cotangents(case, subject.seed, {n: p.array() for n, p in outputs.items()})
-    found = pullback(drawn[0] if len(drawn) == 1 else drawn)
-    gradients = {key: Packed.of(value) for key, value in found.weights.items()}
-    gradients["x"] = Packed.of(found.x)
-    for state, value in zip(state_names(case.layer), found.initial_state, strict=True):
-        gradients[f"initial_state.{state}"] = Packed.of(value)
-    return Run(implementation=name, call=call, plan=plan, outputs=outputs, gradients=gradients)
+    options: dict[str, Any] = {**given.given, "matmul_precision": case.precision}
+    if name:
+        options["implementation"] = name
+    gradients = {}
+    with collected_calls() as made:
+        if call == "apply":
+            result = subject.apply(case.layer, given.weights, given.x, **options)
+        else:
+            result, pullback = subject.vjp(case.layer, given.weights, given.x, **options)
+    outputs = _named(case, output_names(case.layer), result)
+    if call == "vjp":
+        drawn = cotangents(case, subject.seed, {key: y.array() for key, y in outputs.items()})
+        gradients = _gradients(case, pullback(drawn[0] if len(drawn) == 1 else drawn))
+    return Run(
+        implementation=name,
+        call=call,
+        plan=_ran(made, name),
+        outputs=outputs,
+        gradients=gradients,
+    )
+
+
+def _ran(made: list[PlannedCall], forced: str) -> tuple[str, ...]:
+    """Return the implementations that ran, each once; the one that was forced must be alone."""
+    ran = tuple(dict.fromkeys(name for one in made for name in one.explain().implementations()))
+    if forced and ran != (forced,):
+        raise Departure(
+            f"implementation={forced!r}: expected a run of it alone, received {', '.join(ran)}"
+        )
+    return ran
+
+
+def _gradients(case: ValueCase, found: Gradients) -> dict[str, Packed]:
+    """Return gradients by weight name, `"x"` and `"initial_state.h"` and so on."""
+    states = zip(state_names(case.layer), found.initial_state, strict=True)
+    arrays = {**found.weights, "x": found.x}
+    arrays |= {f"initial_state.{name}": value for name, value in states}
+    return {name: Packed.of(value) for name, value in arrays.items()}
 
 
 def _named(case: ValueCase, names: tuple[str, ...], result: Any) -> dict[str, Packed]:

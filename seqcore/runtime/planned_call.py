@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from seqcore.ops import Array, Arrays, Ops
+from seqcore.runtime.explanation import Explanation, explain_program
 from seqcore.runtime.inputs import Engine, Inputs, canonical_shapes, read_cotangents
 from seqcore.runtime.nodes import in_processing_order
 from seqcore.runtime.planning import Program, computation, degenerate_program, make_program
@@ -50,6 +53,11 @@ class PlannedCall:
     program: Program
     inputs: Inputs
     crop: Crop | None
+
+    def explain(self) -> Explanation:
+        """Return the plan that runs, in words."""
+        program = self.program
+        return explain_program(program.backend, self.layer, program.request, program.root)
 
     def apply(self, weights: Mapping[str, Array]) -> Any:
         """Run with canonical weights."""
@@ -147,8 +155,30 @@ class Crop:
         )
 
 
+_collected: ContextVar[list[PlannedCall] | None] = ContextVar("_collected", default=None)
+
+
+@contextmanager
+def collected_calls() -> Iterator[list[PlannedCall]]:
+    """Collect the calls that are made inside a block: what runs is known then, not asked again."""
+    calls: list[PlannedCall] = []
+    token = _collected.set(calls)
+    try:
+        yield calls
+    finally:
+        _collected.reset(token)
+
+
 def plan_call(layer: Any, engine: Engine, inputs: Inputs, gradient: GradientKind) -> PlannedCall:
     """Return the plan for checked inputs."""
+    planned = _plan(layer, engine, inputs, gradient)
+    calls = _collected.get()
+    if calls is not None:
+        calls.append(planned)
+    return planned
+
+
+def _plan(layer: Any, engine: Engine, inputs: Inputs, gradient: GradientKind) -> PlannedCall:
     backend = engine.backend
     if gradient == "no" and (inputs.traced or inputs.recorded):
         gradient = "unknown"

@@ -43,8 +43,10 @@ def check_cases(cases: Iterable[Case]) -> None:
         if case.id in seen:
             raise ValueError(f"case {case.id!r}: the identifier is taken")
         seen.add(case.id)
-        if not case.clauses:
-            raise ValueError(f"case {case.id!r}: has no clause")
+        if not 1 <= len(case.clauses) <= 2:
+            raise ValueError(
+                f"case {case.id!r}: answers for {len(case.clauses)} clauses, expected one or two"
+            )
         for name in case.clauses:
             if name not in clauses():
                 raise ValueError(f"case {case.id!r}: no clause is called {name!r}")

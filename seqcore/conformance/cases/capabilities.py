@@ -176,7 +176,7 @@ def _calls(subject: Subject, feature: str) -> Iterator[tuple[str, Callable[[], A
     elif feature in _METHODS:
         names = [_METHODS[feature]]
     for other, name in _METHODS.items():
-        if other != feature and not subject.supports(other):
+        if other != feature and name in names and not subject.supports(other):
             names.remove(name)
     for chosen in options:
         for name in names:

@@ -163,7 +163,7 @@ def the_highest_level_rounds_nothing(subject: Subject, options: dict[str, str]) 
 def no_implementation_rounds_at_the_highest_level(subject: Subject) -> None:
     """The same for every implementation that takes the call."""
     call = _Chooser(subject, {}).call
-    for name, _ in implementations(subject, call, gradient=True):
+    for name, _ in implementations(subject, call, gradient=subject.supports("gradients")):
         _require_full(_Chooser(subject, {"implementation": name}))
 
 

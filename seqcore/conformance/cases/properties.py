@@ -41,7 +41,7 @@ from seqcore.spec.layers import (
 SHRINKS = 100
 """How many more cases are tried after the first that fails, to find a smaller one."""
 
-FEW, MANY = {"few": 8}, {"many": 200}
+FEW, MANY = {"few": 6}, {"many": 200}
 """How many layers are drawn. A few have the usual sizes, for a compiling engine pays for others."""
 
 

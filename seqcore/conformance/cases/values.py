@@ -14,7 +14,7 @@ from itertools import chain, product
 from typing import Any
 
 from seqcore.conformance.cases.pairwise import pairwise_cases
-from seqcore.conformance.derived import value_case
+from seqcore.conformance.derived import shared_out, value_case
 from seqcore.conformance.levels import (
     ACTIVATIONS,
     BOTH,
@@ -94,7 +94,7 @@ def value_cases() -> tuple[ValueCase, ...]:
         _poisoned(),
         pairwise_cases(),
     )
-    return tuple(replace(case, tier="smoke") if case.id in SMOKE else case for case in cases)
+    return shared_out(replace(case, tier="smoke") if case.id in SMOKE else case for case in cases)
 
 
 def _layer(cell: str, direction: str, units: int = 2, **fields: Any) -> AnyLayer:
@@ -300,6 +300,14 @@ def _poisoned() -> Iterator[ValueCase]:
             poison=True,
             state=step % 2 == 0,
         )
+    fields: dict[str, Any] = {**BOTH, "mask_output": "carry"}
+    yield value_case(
+        "values/poison/carry/none",
+        Bidirectional(LSTM(3, **fields), "none", GRU(2, **fields)),
+        mask="holes",
+        poison=True,
+        state=True,
+    )
     for kind in ("float64", "bfloat16", "tf32"):
         dtype, precision = NUMBERS[kind]
         yield value_case(
