@@ -39,7 +39,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ParamSpec, TypeAlias, TypeVar, cast, final
 
-from seqcore.errors import ArgumentError, BackendError, ConfigError
+from seqcore.errors import ArgumentError, ConfigError
 from seqcore.registry import COMMON_OPTIONS, Registry, registry
 from seqcore.spec.foreign import explain_unknown
 from seqcore.spec.layers import LAYER_FIELDS
@@ -159,7 +159,8 @@ class Configuration:
                 only of options that have it as their default: the backend decides.
             native: The backend whose own array is among the inputs (see `Registry.for_array`). It
                 outranks everything but an argument, and an argument that contradicts it is an
-                error. A backend that declares the same kind of array does not contradict it.
+                error. A backend that takes such arrays, too, does not contradict it: see
+                `Registry.takes_arrays_of`.
 
         Raises:
             ArgumentError: if an argument is not taken.
@@ -168,7 +169,7 @@ class Configuration:
         """
         folder = _working_directory()
         name, origin = self._choose(folder, backend)
-        if native is not None and native != name and not self._shares_arrays(name, native):
+        if native is not None and not self._registry.takes_arrays_of(name, native):
             if backend is not None:
                 raise ArgumentError(
                     f"backend: received {backend!r} with an array of {native!r}, expected "
@@ -251,13 +252,6 @@ class Configuration:
             if name is not None:
                 return name, file.place("backend")
         return DEFAULT_BACKEND, _DEFAULT
-
-    def _shares_arrays(self, name: str, native: str) -> bool:
-        try:
-            mine, theirs = self._registry.spec(name), self._registry.spec(native)
-        except BackendError:  # not this call's business: the native array's backend is taken
-            return False
-        return not set(theirs.array_roots).isdisjoint(mine.array_roots)
 
     def _base(self, folder: str, name: str) -> _Base:
         spec = self._registry.spec(name)

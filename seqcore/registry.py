@@ -218,6 +218,21 @@ class Registry:
                 owner = self._owners[kind] = self._owner(kind)
             return owner
 
+    def takes_arrays_of(self, name: str, owner: str) -> bool:
+        """Return whether a backend takes the arrays of `owner` (see `for_array`) as its own.
+
+        The one rule for every call, `apply` and bound layers alike: it takes the arrays that it
+        owns, and those of a backend with which it has one of `array_roots` in common. Where one of
+        the two cannot be used, it does not.
+        """
+        if name == owner:
+            return True
+        try:
+            mine, theirs = self.spec(name), self.spec(owner)
+        except BackendError:  # not this question's business: it is said when that one is used
+            return False
+        return not set(theirs.array_roots).isdisjoint(mine.array_roots)
+
     def register(self, spec: BackendSpec, factory: Callable[[], Backend] | None = None) -> None:
         """Register a backend in this process.
 

@@ -16,6 +16,7 @@ import seqcore as sc
 from fakes import DEVICE, native_framework, registered
 from helpers import BATCH, CELLS, MASKS, Case, assert_close, composites, flat, gradient_arrays
 from helpers import random_cotangents as cotangents_for
+from seqcore.registry import registry
 
 torch = pytest.importorskip("torch", reason="torch, of whose tensors the fake framework is made")
 
@@ -145,6 +146,37 @@ def test_contradictions(tensor: type) -> None:
         ):
             with pytest.raises(sc.ArgumentError, match=r"fakeframe.*otherframe"):
                 call()
+
+
+@pytest.mark.clause("ARR-3")
+def test_a_second_backend_of_the_same_arrays_takes_them_by_the_same_rule(tensor: type) -> None:
+    """Whether its layer is bound or not; a backend that does not declare them never does."""
+    layer = sc.LSTM(2, return_state=True)
+    weights, x, _ = Case("second", layer).arguments()
+    mine = native(tensor, x)
+    expected = layer.apply(weights, mine)
+    own = registry.get("fakeframe")
+
+    class Second(type(own)):  # type: ignore[misc]
+        name = "second"
+
+    with registered(Second(), array_roots=("elseframe", "fakeframe")):
+        bound = layer.bind(weights, backend="second")
+        outputs, _ = bound.vjp(mine)
+        for found in (layer.apply(weights, mine, backend="second"), bound(mine), outputs):
+            for one, two in zip(found, expected, strict=True):
+                assert type(one) is tensor
+                assert torch.equal(one, two)
+        assert bound.backend == "second"
+        assert layer.bind({**weights, "bias": native(tensor, weights["bias"])}).backend == own.name
+        with pytest.raises(sc.ArgumentError, match=r"fakeframe.*bound to numpy"):
+            layer.bind(weights, backend="numpy")(mine)
+    _, other = native_framework()
+    other.name = "otherframe"
+    with registered(other, array_roots=("otherframe",)):
+        for call in (layer.bind(weights, backend="fakeframe"), layer.bind(weights)):
+            with pytest.raises(sc.ArgumentError, match=r"fakeframe and of otherframe in one call"):
+                call(mine, initial_state=(Foreign(), Foreign()))
 
 
 @pytest.mark.clause("ARR-2")

@@ -17,6 +17,7 @@ from seqcore.runtime.inputs import (
     check_supported,
     choose_device,
     choose_engine,
+    framework,
     possible_arrays,
     read_inputs,
     read_weights,
@@ -130,16 +131,13 @@ class BoundLayer:
             raise ArgumentError(explain_unknown(f"{self._layer}: a bound layer", name, taken))
 
     def _read(self, x: Any, mask: Any, lengths: Any, initial_state: Any) -> tuple[Engine, Inputs]:
-        engine = self._engine
-        for value in possible_arrays(x, mask, lengths, initial_state):
-            owner = registry.for_array(value)
-            if owner is not None and owner != self.backend:
-                raise ArgumentError(
-                    f"{self._layer}: received an array of {owner}, and the layer is bound to "
-                    f"{self.backend}; convert it, or bind the layer there"
-                )
-            if owner is not None:
-                engine = self._native
+        native = framework(self._layer, possible_arrays(x, mask, lengths, initial_state))
+        if native is not None and not registry.takes_arrays_of(self.backend, native):
+            raise ArgumentError(
+                f"{self._layer}: received an array of {native}, and the layer is bound to "
+                f"{self.backend}; convert it, or bind the layer there"
+            )
+        engine = self._engine if native is None else self._native
         inputs = read_inputs(
             self._layer,
             engine,

@@ -105,7 +105,7 @@ def choose_engine(
             there is no such implementation.
         BackendError: if the backend cannot be used.
     """
-    native = _framework(subject, values)
+    native = framework(subject, values)
     settings = resolve(backend, options, native)
     engine = Engine(registry.get(settings.backend), settings, native is not None)
     if engine.forced is not None:
@@ -120,13 +120,22 @@ def reading_engine(subject: str, values: Iterable[Any] = ()) -> Engine:
         ArgumentError: if arrays of two frameworks are given.
         BackendError: if the arrays' own backend cannot be used.
     """
-    native = _framework(subject, values)
+    native = framework(subject, values)
     name = native or DEFAULT_BACKEND
     return Engine(registry.get(name), Resolved(name, "", {}, {}), native is not None)
 
 
-def _framework(subject: str, values: Iterable[Any]) -> str | None:
-    """Return the backend whose arrays are among the values, if there are any."""
+def framework(subject: object, values: Iterable[Any]) -> str | None:
+    """Return the backend whose arrays are among the values, if there are any.
+
+    Args:
+        subject: The layer, or its text, for messages.
+        values: What may be arrays of a framework; see `possible_arrays`.
+
+    Raises:
+        ArgumentError: if arrays of two frameworks are given.
+        BackendError: if the arrays' own backend cannot be used.
+    """
     native: str | None = None
     for value in values:
         owner = registry.for_array(value)
