@@ -447,12 +447,20 @@ def _reason(error: BaseException) -> str:
     return format_exception_only(error)[-1].strip()
 
 
+def name_fault(name: object) -> str | None:
+    """Return what is wrong with a backend's name, or None."""
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
+        return f"name {name!r}, expected lower-case letters and digits, joined by '-'"
+    if name == "backend":
+        return "name 'backend', which configuration files need as a key"
+    return None
+
+
 def _fault(spec: Any) -> str | None:
     """Return what is wrong with a description, or None. Its fields may hold anything."""
-    if not (isinstance(spec.name, str) and _NAME.fullmatch(spec.name)):
-        return f"name {spec.name!r}, expected lower-case letters and digits, joined by '-'"
-    if spec.name == "backend":
-        return "name 'backend', which configuration files need as a key"
+    fault = name_fault(spec.name)
+    if fault is not None:
+        return fault
     refused = refusal(spec.spi) if isinstance(spec.spi, str) else f"SPI version {spec.spi!r}"
     if refused is not None:
         return refused

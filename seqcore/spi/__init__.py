@@ -3,7 +3,7 @@
 A registration module imports `seqcore.spi.registration` instead, which is frozen for good.
 """
 
-from seqcore.ops import Array, Arrays, Ops
+from seqcore.ops import Array, Arrays, Ops, Step
 from seqcore.spi.backend import Backend
 from seqcore.spi.buckets import Buckets
 from seqcore.spi.generic import Generic
@@ -33,6 +33,7 @@ __all__ = [
     "Option",
     "Request",
     "Sequence",
+    "Step",
     "Transforms",
     "hookimpl",
 ]

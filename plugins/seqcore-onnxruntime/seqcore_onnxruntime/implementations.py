@@ -27,25 +27,38 @@ from seqcore_onnxruntime.tame import is_tame
 class Prepared:
     """A layer with its weights in the engine."""
 
-    def __init__(self, request: Request, weights: Mapping[str, Array], form: Form) -> None:
-        """Make the session."""
+    def __init__(
+        self, request: Request, weights: Mapping[str, Array], form: Form, *, guarded: bool = False
+    ) -> None:
+        """Make the session; `guarded` is that of `lower`."""
         threads = request.option("threads")
         assert threads is None or isinstance(threads, int)
-        self._session = Session(lower(request.layer, weights, form, request.mask), threads)
+        graph = lower(request.layer, weights, form, request.mask, guarded=guarded)
+        self._session = Session(graph, threads)
         self._states = [f"initial_{name}" for name in state_names(request.layer)]
         self._merges = merges(request.layer)
+
+    def outputs(
+        self, x: Array, mask: NDArray[np.bool_] | None, initial_state: Arrays
+    ) -> list[Array]:
+        """Run the graph, over arrays of its data type."""
+        inputs = {"x": x, **dict(zip(self._states, initial_state, strict=True))}
+        if mask is not None:
+            inputs |= indices(mask, self._session.inputs)
+        return self._session.run(inputs)
+
+    def packed(self, outputs: list[Array]) -> tuple[Sequence, Arrays]:
+        """Return the sequence or both sequences, and the final state."""
+        first, *others = outputs
+        if self._merges:
+            return first, tuple(others)
+        return (first, others[0]), tuple(others[1:])
 
     def run(
         self, x: Array, mask: NDArray[np.bool_] | None, initial_state: Arrays
     ) -> tuple[Sequence, Arrays]:
-        """Run the layer, over arrays of the graph's data type."""
-        inputs = {"x": x, **dict(zip(self._states, initial_state, strict=True))}
-        if mask is not None:
-            inputs |= indices(mask, self._session.inputs)
-        first, *others = self._session.run(inputs)
-        if self._merges:
-            return first, tuple(others)
-        return (first, others[0]), tuple(others[1:])
+        """Run the layer."""
+        return self.packed(self.outputs(x, mask, initial_state))
 
 
 class Guarded:
@@ -57,7 +70,8 @@ class Guarded:
         self._weights = {name: np.array(value) for name, value in weights.items()}
         self._operators: Prepared | None = None
         if all(map(is_tame, self._weights.values())):
-            self._operators = Prepared(request, self._weights, Operators(request.dtype))
+            form = Operators(request.dtype)
+            self._operators = Prepared(request, self._weights, form, guarded=True)
 
     @functools.cached_property
     def _equations(self) -> Prepared:
@@ -67,13 +81,10 @@ class Guarded:
         self, x: Array, mask: NDArray[np.bool_] | None, initial_state: Arrays
     ) -> tuple[Sequence, Arrays]:
         """Run the layer by what is right for these numbers."""
-        x = np.ascontiguousarray(x)
-        tame = is_tame(x)
-        if not tame and mask is not None:  # what is masked may be anything
-            x = np.where(mask[:, :, None], x, np.float32(0))
-            tame = is_tame(x)
-        if tame and self._operators is not None and all(map(is_tame, initial_state)):
-            return self._operators.run(x, mask, initial_state)
+        if self._operators is not None:
+            *outputs, tame = self._operators.outputs(x, mask, initial_state)
+            if tame:
+                return self._operators.packed(outputs)
         return self._equations.run(x, mask, initial_state)
 
 

@@ -19,6 +19,7 @@ from seqcore.spi.request import MaskKind
 from seqcore_onnxruntime.forms import Form, Weights
 from seqcore_onnxruntime.graph import KINDS, PAST_END, Graph, Shape
 from seqcore_onnxruntime.lengths import Lengths
+from seqcore_onnxruntime.tame import MOST
 
 
 def lower(
@@ -29,6 +30,7 @@ def lower(
     *,
     initial_state: bool = True,
     zeros: bool = False,
+    guarded: bool = False,
 ) -> Graph:
     """Return a layer as a graph.
 
@@ -44,9 +46,11 @@ def lower(
         initial_state: Whether the initial state is an input; else it is zeros.
         zeros: Whether the graph writes the zeros of `mask_output="zero"`, for a mask without
             holes; else a masked step holds any finite number.
+        guarded: Whether there is one more output, the last: whether the valid steps of x and the
+            initial state are tame (`seqcore_onnxruntime.tame`).
     """
     lowering = _Lowering(layer, weights, form, mask, zeros)
-    lowering.add(initial_state=initial_state)
+    lowering.add(initial_state=initial_state, guarded=guarded)
     return lowering.graph
 
 
@@ -86,12 +90,16 @@ class _Lowering:
             self._lengths = Lengths(graph, name, self._x)
         self._turned = False  # whether the members so far return the reverse of what is at hand
 
-    def add(self, *, initial_state: bool) -> None:
+    def add(self, *, initial_state: bool, guarded: bool) -> None:
         """Add everything, with the initial state an input or zeros."""
-        layer = self._layer
-        states = iter(self._given_states() if initial_state else self._zero_states())
+        layer, sequence = self._layer, self._time_first()
+        initial = self._given_states() if initial_state else self._zero_states()
+        states = iter(initial)
+        if guarded and self._lengths is not None:  # what is masked may be anything
+            zero = self.graph.constant(0, self._kind)
+            sequence = self.graph.node("Where", self._lengths.valid, sequence, zero)
+        tame = self._tame([sequence, *initial]) if guarded else None
         *inner, (prefix, last) = parts(layer) if isinstance(layer, Stack) else (("", layer),)
-        sequence = self._time_first()
         final: tuple[str, ...] = ()
         for name, member in inner:
             runs = self._member(name, member, sequence, states)
@@ -109,6 +117,14 @@ class _Lowering:
         # Not strict: where the layer does not return its state there are no names for it.
         for name, value, shape in zip(output_names(layer), (*ys, *final), shapes, strict=False):
             self.graph.output(name, value, self._kind, shape)
+        if tame is not None:
+            self.graph.output("tame", tame, TensorProto.BOOL, ())
+
+    def _tame(self, values: list[str]) -> str:
+        graph = self.graph
+        squares = [graph.node("ReduceSumSquare", value, keepdims=0) for value in values]
+        total = graph.node("Sum", *squares)
+        return graph.node("Less", total, graph.constant(MOST, self._kind))
 
     def _given_states(self) -> list[str]:
         return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import onnxruntime
@@ -52,7 +52,7 @@ class Session:
         self.inputs = tuple(graph.inputs)
         self._outputs = list(graph.outputs)
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Sequence[NDArray[Any]]:
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Return the outputs, in memory of their own."""
-        outputs: Sequence[NDArray[Any]] = self._session.run(self._outputs, inputs)
+        outputs: list[NDArray[Any]] = self._session.run(self._outputs, inputs)
         return outputs
