@@ -101,17 +101,36 @@ def add_parser(subparsers: Subparsers) -> None:
     other.add_argument(
         "--self-test", action="store_true", help="check that the suite catches wrong backends"
     )
+    parser.set_defaults(usual=vars(parser.parse_args([])))
 
 
 def execute(args: argparse.Namespace) -> int:
     """Do what is asked for."""
-    if args.names[:1] == [DIFF]:
-        return _diff(args.names[1:])
     if args.list:
+        _refuse_others(args, "--list", "list")
         return _list()
     if args.self_test:
+        _refuse_others(args, "--self-test", "self_test", "seed", "clause")
         return _self_test(args)
+    if args.names[:1] == [DIFF]:
+        _refuse_others(args, DIFF, "names")
+        return _diff(args.names[1:])
     return _run(args)
+
+
+def _refuse_others(args: argparse.Namespace, mode: str, *taken: str) -> None:
+    """Raise for an argument that a mode does not take: none is taken and ignored.
+
+    Raises:
+        ArgumentError: naming it.
+    """
+    from seqcore.errors import ArgumentError
+
+    for name, usual in args.usual.items():
+        value = getattr(args, name)
+        if name not in taken and value != usual:
+            shown = "NAME" if name == "names" else f"--{name.replace('_', '-')}"
+            raise ArgumentError(f"{mode}: takes no {shown}, received {value!r}; leave it out")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -141,7 +160,7 @@ def _run(args: argparse.Namespace) -> int:
         options=given,
     )
     journal = Journal(output.prepare(args.output), header, resume=args.resume)
-    with contextlib.closing(journal), _progress(len(cases)) as progress, _terminable():
+    with contextlib.closing(journal), show_progress(len(cases)) as progress, _terminable():
         session = Session(
             names,
             cases,
@@ -247,7 +266,7 @@ def _terminable() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _progress(total: int) -> Iterator[Progress]:
+def show_progress(total: int) -> Iterator[Progress]:
     """Show on standard error how far each backend is: in a terminal a bar, else some lines."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -1,0 +1,24 @@
+"""The modes of `seqcore conform`: none takes an argument and ignores it."""
+
+from __future__ import annotations
+
+import pytest
+
+from seqcore.cli import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refused"),
+    [
+        (["--list", "--tier", "smoke"], "--list: takes no --tier"),
+        (["--list", "numpy"], "--list: takes no NAME"),
+        (["--self-test", "numpy"], "--self-test: takes no NAME"),
+        (["--self-test", "--resume"], "--self-test: takes no --resume"),
+        (["diff", "old.json", "new.json", "--seed", "3"], "diff: takes no --seed"),
+    ],
+)
+def test_a_mode_refuses_what_it_does_not_take(
+    arguments: list[str], refused: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["conform", *arguments]) == 1
+    assert refused in capsys.readouterr().err
