@@ -31,6 +31,7 @@ VALUE_CLAUSES = [
     "NAME-4",
     "ACT-1",
     "ACT-2",
+    "ACT-3",
     "RNN-1",
     "LSTM-1",
     "LSTM-2",
@@ -189,12 +190,13 @@ def test_a_case_shows_what_sets_it_apart(
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_nearly_all_cases_are_judged_by_value_and_can_fail(seed: int) -> None:
-    known = [expected(case, seed) for case in STANDARD]
+    tame = [case for case in STANDARD if not case.wild]
+    known = [expected(case, seed) for case in tame]
     admitted = [all(map(one.admitted, one.noise)) for one in known]
     assert np.mean(admitted) >= 0.99
     sizes = [
         _largest(one)
-        for one, case in zip(known, STANDARD, strict=True)
+        for one, case in zip(known, tame, strict=True)
         if case.mask != "all"  # which leaves nothing but zeros and the initial state
     ]
     assert max(sizes) < 1000, "a value this large would overflow in float16"
@@ -203,7 +205,9 @@ def test_nearly_all_cases_are_judged_by_value_and_can_fail(seed: int) -> None:
 
 def test_one_case_of_each_group_catches_a_wrong_input() -> None:
     subject = Subject("numpy")
-    groups = {case.id.split("/")[1]: case for case in STANDARD if case.mask != "all"}
+    groups = {
+        case.id.split("/")[1]: case for case in STANDARD if case.mask != "all" and not case.wild
+    }
     for case in groups.values():
         observed = execute(case, subject)
         assert isinstance(observed, Observed)

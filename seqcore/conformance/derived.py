@@ -89,6 +89,8 @@ def shown_by(case: ValueCase) -> tuple[str, ...]:
 
 
 def _narrowest(case: ValueCase) -> list[str]:
+    if case.wild:
+        return ["ACT-3", *_of_equations(case)]
     if case.precision != "highest":
         return ["PREC-2", "PREC-3", *(["PREC-4"] if case.gradients else [])]
     if case.dtype in HALF_DTYPES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seqcore.conformance.bounds import bounds
 from seqcore.conformance.laws import differences, shown
 from seqcore.conformance.model import Finding, Observed, Packed, Run, ValueCase, Verdict
 from seqcore.conformance.tolerance import (
@@ -29,7 +31,7 @@ def judge(case: ValueCase, observed: Observed, seed: int) -> Verdict:
 
     Names, shapes, data types and what the specification calls exact are judged always. Values are
     judged where the case is admitted; where it is not, they have to be finite where the oracle's
-    are, and `worst` of the verdict has no entry for that kind.
+    are and outputs within their `bounds`, and `worst` of the verdict has no entry for that kind.
 
     Args:
         case: The case.
@@ -43,7 +45,7 @@ def judge(case: ValueCase, observed: Observed, seed: int) -> Verdict:
         for kind in KINDS:
             if kind == "gradients" and run.call != "vjp":
                 continue
-            judged = _Judged(case, known, run, kind)
+            judged = _Judged(case, known, run, kind, seed)
             findings += judged.findings()
             if judged.worst is not None:
                 before = largest.get(kind, (-1.0, 1.0))
@@ -103,8 +105,8 @@ def comparisons(known: Expected, run: Run, kind: Kind) -> list[Comparison]:
 class _Judged:
     """The outputs or the gradients of one run."""
 
-    def __init__(self, case: ValueCase, known: Expected, run: Run, kind: Kind) -> None:
-        self._case, self._known, self._kind = case, known, kind
+    def __init__(self, case: ValueCase, known: Expected, run: Run, kind: Kind, seed: int) -> None:
+        self._case, self._known, self._kind, self._seed = case, known, kind, seed
         self._arrays, self._found = _of_kind(known, kind), _found(run, kind)
         self._subject = f"{case.layer}, {run.call} by {' and '.join(run.plan)}"
         self._compared = comparisons(known, run, kind) if known.admitted(kind) else []
@@ -169,7 +171,9 @@ class _Judged:
 
     def _values(self) -> Iterator[Finding]:
         if not self._known.admitted(self._kind):
-            yield from itertools.chain.from_iterable(map(self._not_finite, self._arrays))
+            limits = bounds(self._case, self._seed) if self._kind == "outputs" else {}
+            for name in self._arrays:
+                yield from self._beyond(name, limits.get(name, math.inf))
             return
         beyond = sorted(
             (one for one in self._compared if not one.eps <= one.limit),
@@ -189,13 +193,19 @@ class _Judged:
             limit=one.limit,
         )
 
-    def _not_finite(self, name: str) -> Iterator[Finding]:
+    def _beyond(self, name: str, bound: float) -> Iterator[Finding]:
+        """What is not finite, or larger than any weights can make it."""
         array, packed = self._arrays[name], self._found[name]
         if not _fits(packed, array):
             return
-        wrong = np.isfinite(array.reference) & ~np.isfinite(packed.array().astype(np.float64))
-        if wrong.any():
-            yield self._difference(name, "expected finite numbers", wrong)
+        found = packed.array().astype(np.float64)
+        endless = np.isfinite(array.reference) & ~np.isfinite(found)
+        large = np.abs(found) > bound
+        if endless.any():
+            yield self._difference(name, "expected finite numbers", endless)
+        elif large.any():
+            message = f"expected magnitudes of at most {bound:.9g}, whatever the weights"
+            yield self._difference(name, message, large)
 
     def _difference(
         self, name: str, message: str, wrong: NDArray[np.bool_], clause: str = "", **details: Any

@@ -62,6 +62,8 @@ class ValueCase(Case):
         scale: The standard deviation of the weights.
         poison: Whether `x` is NaN or infinite at masked steps.
         everywhere: Whether each implementation that takes the layer runs it, too.
+        wild: Whether it is so sensitive to rounding that it is not judged by value: its results
+            have to be finite and within their bounds.
         label: What tells its arrays from those of another case; the same label, the same arrays.
     """
 
@@ -77,6 +79,7 @@ class ValueCase(Case):
     scale: float = 0.6
     poison: bool = False
     everywhere: bool = False
+    wild: bool = False
     label: str = ""
 
 

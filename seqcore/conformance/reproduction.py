@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 
 from seqcore.conformance import engines
 from seqcore.conformance.arrays import arguments
+from seqcore.conformance.bounds import bounds
 from seqcore.conformance.execute import cotangents, execute
 from seqcore.conformance.model import Case, Packed, ValueCase, Verdict
 from seqcore.conformance.plugins import collect
@@ -122,8 +124,9 @@ def _data(case: ValueCase, seed: int, options: Mapping[str, str]) -> Iterator[st
     yield _assigned("GIVEN", {name: _nested(value) for name, value in given.given.items()})
     yield _assigned("COTANGENTS", [_packed(value) for value in drawn])
     yield (
-        "# By name: what is expected; the limit in eps; where it is exact; and, for each element,\n"
-        "# the index of the first that is the same number. Without limits, values are not judged.\n"
+        "# By name: what is expected; the limit in eps; where it is exact; for each element the\n"
+        "# index of the first that is the same number; and the largest magnitude. Without a limit\n"
+        "# values are not judged, but by that magnitude.\n"
     )
     kinds: tuple[tuple[Kind, dict[str, Array]], ...] = (
         ("outputs", known.outputs),
@@ -131,7 +134,11 @@ def _data(case: ValueCase, seed: int, options: Mapping[str, str]) -> Iterator[st
     )
     for kind, arrays in kinds:
         admitted = bool(arrays) and known.admitted(kind)
-        shown = {name: _expected(array, admitted=admitted) for name, array in arrays.items()}
+        largest = {} if admitted or kind == "gradients" else bounds(case, seed)
+        shown = {
+            name: _expected(array, largest.get(name, math.inf), admitted=admitted)
+            for name, array in arrays.items()
+        }
         yield _assigned(kind.upper(), shown)
 
 
@@ -139,7 +146,7 @@ def _assigned(name: str, value: Any) -> str:
     return f"{name} = {pformat(value, width=96, sort_dicts=False)}\n"
 
 
-def _expected(array: Array, *, admitted: bool) -> tuple[Any, ...]:
+def _expected(array: Array, largest: float, *, admitted: bool) -> tuple[Any, ...]:
     _, first, inverse = np.unique(array.identities, return_index=True, return_inverse=True)
     origin = first[inverse].reshape(-1)
     return (
@@ -147,6 +154,7 @@ def _expected(array: Array, *, admitted: bool) -> tuple[Any, ...]:
         array.limit if admitted else None,
         _packed(array.exact),
         _packed(origin),
+        None if math.isinf(largest) else largest,
     )
 
 

@@ -141,14 +141,13 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
         tried = len(self.killed) + len(self.survivors)
         valued = [row for row in self.by_value if row.value]
         judged, cases = self.admitted
-        return "\n".join(
-            [
-                f"{len(self.killed)} of {tried} mutants killed by a case of their clause",
-                f"{len(valued)} of {len(self.by_value)} that a value shows killed by values alone",
-                f"{judged} of {cases} value cases judged by value",
-                f"{self.seconds:.0f} s",
-            ]
-        )
+        lines = [
+            f"{len(self.killed)} of {tried} mutants killed by a case of their clause",
+            f"{len(valued)} of {len(self.by_value)} that a value shows killed by values alone",
+        ]
+        if cases:
+            lines.append(f"{judged} of {cases} value cases judged by value")
+        return "\n".join([*lines, f"{self.seconds:.0f} s"])
 
 
 class Coverage(msgspec.Struct, frozen=True, kw_only=True):
@@ -255,7 +254,7 @@ class _Trial:
 
     def admitted(self) -> tuple[int, int]:
         """Return how many value cases are judged by value, and of how many they are."""
-        known = [expected(case, self.seed) for case in self.values]
+        known = [expected(case, self.seed) for case in self.values if not case.wild]
         return sum(all(map(one.admitted, one.noise)) for one in known), len(known)
 
     def _killer(

@@ -92,6 +92,7 @@ def value_cases() -> tuple[ValueCase, ...]:
         _lengths(),
         _sizes(),
         _poisoned(),
+        _wild(),
         pairwise_cases(),
     )
     return shared_out(replace(case, tier="smoke") if case.id in SMOKE else case for case in cases)
@@ -326,4 +327,35 @@ def _poisoned() -> Iterator[ValueCase]:
             poison=True,
             scale=scale_of(activation),
             tier="full",
+        )
+
+
+def _wild() -> Iterator[ValueCase]:
+    """Yield weights with which gates saturate, and with which states become chaotic."""
+    for cell, kind in product(CELLS, ("float32", "float16", "bfloat16")):
+        yield value_case(
+            f"values/wild/saturated/{cell}/{kind}",
+            _layer(cell, "forward", **BOTH),
+            dtype=kind,
+            state=True,
+            scale=40.0,
+            wild=True,
+            tier="standard" if kind == "float32" or cell == "lstm" else "full",
+        )
+    chaotic: dict[str, tuple[AnyLayer, dict[str, Any]]] = {
+        "rnn": (SimpleRNN(3, **BOTH), {"time": 200, "tier": "full"}),
+        "gru": (GRU(3, **BOTH), {"time": 200, "mask": "holes"}),
+        "lstm": (LSTM(3, **BOTH), {"time": 65}),
+        "lstm-units-33": (LSTM(33, **BOTH), {"mask": "right"}),
+        "gru-bidirectional": (Bidirectional(GRU(3, **BOTH)), {"time": 65}),
+    }
+    for name, (layer, fields) in chaotic.items():
+        yield value_case(
+            f"values/wild/chaotic/{name}",
+            layer,
+            state=True,
+            scale=6.0,
+            wild=True,
+            gradients=False,
+            **fields,
         )

@@ -15,6 +15,8 @@ BEYOND_VALUES: Mapping[str, str] = {
     "relu with the derivative 1 at 0": _KINK,
     "relu with the derivative 1/2 at 0": _KINK,
     "hard_sigmoid with the derivative 1/6 at -3 and 3": _KINK,
+    "sigmoid as 1 / (1 + e^-a), which overflows with a warning": "the values are right",
+    "sigmoid that reaches beyond 1": _ROUNDING,
     "any member may return one step": _ERROR,
     "input cast to the weights' data type without a word": _ERROR,
     "half states not rounded at each step": _ROUNDING,
