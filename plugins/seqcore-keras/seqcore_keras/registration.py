@@ -12,17 +12,17 @@ def seqcore_backends() -> list[BackendSpec]:
 
 
 def _spec(module: str, title: str) -> BackendSpec:
-    extra = "" if module == "numpy" else f"[{module}]"
     return BackendSpec(
         name=f"keras-{module}",
         factory=f"seqcore_keras.factories:on_{module}",
         spi="1.0",
-        requires=("keras", module),
+        # On NumPy Keras imports JAX for the shapes of results.
+        requires=("keras", "jax" if module == "numpy" else module),
         options={
             "unroll": Option(
                 type="bool", default=False, help="whether Keras unrolls its loop over time"
             )
         },
-        install_hint=f"pip install 'seqcore-keras{extra}'",
+        install_hint=f"pip install 'seqcore-keras[{module}]'",
         summary=f"Keras's own layers on {title}, as they are, to be tested",
     )

@@ -56,7 +56,7 @@ for name in ("numpy", "torch", "jax", "tensorflow"):
     print(spec.requires, dict(spec.options)["unroll"].default, spec.install_hint)
 """
     assert run(code).splitlines() == [
-        "('keras', 'numpy') False pip install 'seqcore-keras'",
+        "('keras', 'jax') False pip install 'seqcore-keras[numpy]'",
         "('keras', 'torch') False pip install 'seqcore-keras[torch]'",
         "('keras', 'jax') False pip install 'seqcore-keras[jax]'",
         "('keras', 'tensorflow') False pip install 'seqcore-keras[tensorflow]'",
