@@ -161,7 +161,15 @@ def test_every_pair_of_levels_meets() -> None:
 def test_needs_name_every_feature_in_use() -> None:
     case = value_case("one", LSTM(2), precision="bfloat16", mask="lengths", gradients=False)
     assert needs_of(case) == ("float32", "bfloat16_products", "masks")
-    assert needs_of(value_case("two", LSTM(2), dtype="float16")) == ("float16", "gradients")
+    assert needs_of(value_case("two", LSTM(2), dtype="float16")) == ("float16",)
+    assert needs_of(value_case("three", LSTM(2))) == ("float32", "gradients")
+
+
+def test_an_engine_without_gradients_is_judged_by_nearly_all_outputs() -> None:
+    compared = [case for case in STANDARD if case.gradients]
+    left_out = [case for case in compared if "gradients" in case.needs]
+    assert len(compared) > 300
+    assert 20 <= len(left_out) <= 80
 
 
 @pytest.mark.parametrize(

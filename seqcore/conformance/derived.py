@@ -45,7 +45,8 @@ def signatures(case: ValueCase) -> tuple[Signature, ...]:
 def value_case(id: str, layer: AnyLayer, **fields: Any) -> ValueCase:
     """Return a case with all clauses that it shows and the features that it uses."""
     bare = ValueCase(id=id, clauses=(), layer=layer, **fields)
-    return replace(bare, clauses=shown_by(bare), needs=needs_of(bare))
+    case = replace(bare, clauses=shown_by(bare))
+    return replace(case, needs=needs_of(case))
 
 
 def shared_out(cases: Iterable[ValueCase]) -> tuple[ValueCase, ...]:
@@ -53,7 +54,8 @@ def shared_out(cases: Iterable[ValueCase]) -> tuple[ValueCase, ...]:
 
     A wrong value shows many clauses to be broken and none to be the one. What sets a case apart
     comes first. The second is the one of the others for which the fewest cases answer so far, the
-    smaller tiers counted first, so that every clause has cases in as small a tier as can be.
+    smaller tiers counted first, so that every clause has cases in as small a tier as can be. A case
+    for a clause of gradients is not run on an engine without them, so these have `ENOUGH` at most.
     """
     known = tuple(cases)
     counts: Counter[str] = Counter()
@@ -62,19 +64,32 @@ def shared_out(cases: Iterable[ValueCase]) -> tuple[ValueCase, ...]:
         first, *others = case.clauses
         if case.everywhere:
             others = ["CAP-1"]
+        others = [name for name in others if name not in _OF_GRADIENTS or counts[name] < ENOUGH]
         chosen[case.id] = (first, *sorted(others, key=lambda name: counts[name])[:1])
         counts.update(chosen[case.id])
-    return tuple(replace(case, clauses=chosen[case.id]) for case in known)
+    answering = (replace(case, clauses=chosen[case.id]) for case in known)
+    return tuple(replace(case, needs=needs_of(case)) for case in answering)
+
+
+ENOUGH = 12
+"""How many cases answer for a clause of gradients."""
+
+_OF_GRADIENTS = {"ACT-2", "GRAD-1", "GRAD-2", "GRAD-3", "GRAD-4", "MASK-7", "MASK-8", "PREC-4"}
+"""The clauses that nothing but a gradient shows."""
 
 
 def needs_of(case: ValueCase) -> tuple[str, ...]:
-    """Return the features that a case uses."""
+    """Return the features without which a case cannot show its clauses.
+
+    Gradients are compared wherever a backend has them. A case for a clause of outputs is run
+    without them, too, so that an engine for inference is judged as strictly.
+    """
     needs = [case.dtype]
     if case.precision != "highest":
         needs.append({"tf32": "tf32", "bfloat16": "bfloat16_products"}[case.precision])
     if case.mask != "none":
         needs.append("masks")
-    if case.gradients:
+    if case.gradients and not _OF_GRADIENTS.isdisjoint(case.clauses):
         needs.append("gradients")
     return tuple(needs)
 

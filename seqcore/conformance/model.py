@@ -58,7 +58,7 @@ class ValueCase(Case):
         features: The input's last axis.
         mask: Which steps are valid.
         state: Whether an initial state is given.
-        gradients: Whether the pullback is compared, too.
+        gradients: Whether the pullback is compared, too, on a backend that has gradients.
         scale: The standard deviation of the weights.
         poison: Whether `x` is NaN or infinite at masked steps.
         everywhere: Whether each implementation that takes the layer runs it, too.

@@ -45,15 +45,15 @@ FEW, MANY = {"few": 6}, {"many": 200}
 """How many layers are drawn. A few have the usual sizes, for a compiling engine pays for others."""
 
 
-@law("BI-1", "STACK-1", tier="full", needs=("float32", "gradients"), over=MANY)
-@law("BI-1", "STACK-1", needs=("float32", "gradients"), over=FEW)
+@law("BI-1", "STACK-1", tier="full", needs=("float32",), over=MANY)
+@law("BI-1", "STACK-1", needs=("float32",), over=FEW)
 def any_layer_gives_what_the_equations_say(subject: Subject, count: int) -> None:
     """Outputs and gradients of any layer are those of its description."""
     search(subject, count, ("none",))
 
 
-@law("MASK-1", "MASK-3", tier="full", needs=("float32", "masks", "gradients"), over=MANY)
-@law("MASK-1", "MASK-3", needs=("float32", "masks", "gradients"), over=FEW)
+@law("MASK-1", "MASK-3", tier="full", needs=("float32", "masks"), over=MANY)
+@law("MASK-1", "MASK-3", needs=("float32", "masks"), over=FEW)
 def any_layer_skips_what_a_mask_leaves_out(subject: Subject, count: int) -> None:
     """The same under any mask; what is wrong without a mask is left to the other property."""
     search(subject, count, ("lengths", *MASKS[1:]))
