@@ -1,7 +1,10 @@
-"""The specification evaluated number by number, in float64, for the tests alone.
+"""The specification evaluated number by number, in float64, beside the suite's own oracle.
 
-Written from docs/spec.md with Python loops over single numbers. It knows nothing of how the
-library computes: of the layers it reads the fields of the description only.
+It stands apart from `seqcore.conformance.oracle` on purpose. That one is checked against this one
+where torch has no such layer (test_conformance_oracle.py), so neither may use a line of the other;
+and this one shows gates, which that one does not. Written from docs/spec.md with Python loops over
+single numbers. It knows nothing of how the library computes: of the layers it reads the fields of
+the description only.
 """
 
 from __future__ import annotations

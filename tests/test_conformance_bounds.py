@@ -10,9 +10,9 @@ import pytest
 
 from seqcore.conformance.bounds import ROUNDING, bounds
 from seqcore.conformance.cases.values import value_cases
+from seqcore.conformance.deviations import unit_eps
 from seqcore.conformance.execute import execute
 from seqcore.conformance.judge import judge
-from seqcore.conformance.laws import unit_eps
 from seqcore.conformance.model import Observed, Packed, ValueCase
 from seqcore.conformance.subject import Subject
 from seqcore.conformance.tolerance import ADMITTED, expected

@@ -13,7 +13,7 @@ import pytest
 
 import seqcore as sc
 from helpers import DTYPES, assert_same_bits
-from stream import Stream, key
+from seqcore.conformance.stream import Stream
 
 INITIALIZERS: dict[str, Any] = {
     "zeros": sc.Zeros(),
@@ -30,47 +30,6 @@ def kernel(initializer: Any, units: int = 3, features: int = 5, **options: Any) 
     """A GRU's kernel, (features, 3*units)."""
     layer = sc.GRU(units, kernel_initializer=initializer)
     return layer.init(features, **options)["kernel"]
-
-
-@pytest.mark.clause("INIT-2")
-@pytest.mark.parametrize("number", [0, 1, 2**32, key(0, "kernel", (5, 12), {"type": "zeros"})])
-def test_the_stream_of_the_appendix_is_pcg64(number: int) -> None:
-    """The tests' own whole-number arithmetic against NumPy's generator (the appendix's note)."""
-    mine = Stream(number)
-    expected = np.random.PCG64(number).random_raw(8)
-    assert [mine.raw() for _ in range(8)] == list(map(int, expected))
-
-
-@pytest.mark.clause("INIT-2")
-def test_the_values_are_those_of_the_appendix() -> None:
-    """Seed, full name, shape and initializer make the key; the values are in row-major order."""
-    layer = sc.Stack(
-        [sc.Bidirectional(sc.LSTM(2, return_sequences=True)), sc.GRU(3)], return_state=True
-    )
-    for seed in (0, 7, 2**64 - 1):
-        weights = layer.init(5, seed=seed, dtype="float64")
-        for name in ("layers.0.forward.kernel", "layers.0.backward.kernel", "layers.1.kernel"):
-            shape = weights[name].shape
-            stream = Stream(key(seed, name, shape, {"type": "glorot_uniform"}))
-            limit = math.sqrt(6 / sum(shape))
-            expected = [limit * (2 * u - 1) for u in stream.uniform(math.prod(shape))]
-            np.testing.assert_allclose(
-                weights[name], np.reshape(expected, shape), rtol=0, atol=1e-15
-            )
-
-
-@pytest.mark.clause("INIT-3")
-def test_random_values_of_the_appendix() -> None:
-    described = {"type": "random_uniform", "minval": -0.1, "maxval": 0.2}
-    stream = Stream(key(4, "kernel", (5, 9), described))
-    expected = [-0.1 + 0.30000000000000004 * u for u in stream.uniform(45)]
-    found = kernel(INITIALIZERS["random_uniform"], seed=4, dtype="float64")
-    np.testing.assert_allclose(found.ravel(), expected, rtol=0, atol=1e-16)
-    described = {"type": "random_normal", "mean": 1.0, "stddev": 0.25}
-    stream = Stream(key(4, "kernel", (5, 9), described))
-    expected = [1 + 0.25 * v for v in stream.normal(45)]
-    found = kernel(INITIALIZERS["random_normal"], seed=4, dtype="float64")
-    np.testing.assert_allclose(found.ravel(), expected, rtol=0, atol=1e-15)
 
 
 @pytest.mark.clause("INIT-2")
@@ -263,28 +222,6 @@ def test_glorot_uniform(features: int, units: int) -> None:
     bias = layer.init(3, dtype="float64")["bias"]
     limit = math.sqrt(6 / 240)
     assert 0.95 * limit < np.abs(bias).max() <= limit
-
-
-@pytest.mark.clause("INIT-5")
-@pytest.mark.parametrize("features", [1, 4, 9, 20])
-def test_orthogonal(features: int) -> None:
-    gain = 1.5
-    values = kernel(sc.Orthogonal(gain), features=features, dtype="float64")
-    rows, columns = values.shape
-    product = values @ values.T if rows <= columns else values.T @ values
-    np.testing.assert_allclose(product, gain**2 * np.eye(min(rows, columns)), atol=1e-13)
-    # Gram and Schmidt's factors have a positive diagonal, as those of the clause.
-    described = {"gain": gain, "type": "orthogonal"}
-    drawn = Stream(key(0, "kernel", (rows, columns), described)).normal(rows * columns)
-    tall = np.reshape(drawn, (max(rows, columns), min(rows, columns)))
-    basis: list[Any] = []
-    for column in tall.T:
-        for _ in range(2):
-            column = column - sum((b * (b @ column) for b in basis), np.zeros(len(column)))
-        basis.append(column / np.sqrt(column @ column))
-    q = np.stack(basis, axis=1)
-    expected = gain * (q if rows >= columns else q.T)
-    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.clause("INIT-5")

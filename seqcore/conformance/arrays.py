@@ -12,7 +12,7 @@ from seqcore.conformance.model import MaskPattern, ValueCase
 from seqcore.conformance.subject import generator
 from seqcore.spec.dtypes import numpy_dtype
 from seqcore.spec.layers import AnyLayer
-from seqcore.spec.outputs import state_units
+from seqcore.spec.outputs import output_names, output_units, state_units
 from seqcore.spec.weights import weight_shapes
 
 
@@ -73,6 +73,15 @@ def random_weights(
         name: (scale * random.standard_normal(shape)).astype(numpy_dtype(dtype))
         for name, shape in weight_shapes(layer, features).items()
     }
+
+
+def output_shapes(layer: AnyLayer, batch: int, time: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of everything that a layer returns, by name."""
+    ahead = (batch, time) if layer.return_sequences else (batch,)
+    shapes: list[tuple[int, ...]] = [(*ahead, units) for units in output_units(layer)]
+    if layer.return_state:
+        shapes += [(batch, units) for units in state_units(layer)]
+    return dict(zip(output_names(layer), shapes, strict=True))
 
 
 def mask_of(

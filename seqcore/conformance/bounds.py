@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from seqcore.conformance.arrays import arguments
-from seqcore.conformance.laws import unit_eps
+from seqcore.conformance.deviations import unit_eps
 from seqcore.conformance.model import ValueCase
 from seqcore.spec.layers import GRU, AnyCell, AnyLayer, Bidirectional, SimpleRNN, Stack
 from seqcore.spec.outputs import output_names, state_names

@@ -1,4 +1,4 @@
-"""What the laws have in common: a call with its arrays, and all that comes out of it by name."""
+"""A call with its arrays: how laws draw one, change it, make it, and name all that comes of it."""
 
 from __future__ import annotations
 
@@ -9,28 +9,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqcore.conformance.arrays import arguments
-from seqcore.conformance.laws import require_bits, require_close
+from seqcore.conformance.arrays import Arguments, arguments, output_shapes
+from seqcore.conformance.laws import require
+from seqcore.conformance.levels import BOTH
 from seqcore.conformance.model import MaskPattern, ValueCase
 from seqcore.conformance.subject import Subject
+from seqcore.conformance.tolerance import ADMITTED, Expected, Kind, expectation
 from seqcore.errors import PlanError
 from seqcore.spec.layers import GRU, LSTM, AnyLayer, Bidirectional, SimpleRNN, Stack
-from seqcore.spec.outputs import output_names, output_units, state_names, state_units
+from seqcore.spec.outputs import output_names, state_names, state_units
 
 Named = dict[str, NDArray[Any]]
 
-BOTH: dict[str, Any] = {"return_sequences": True, "return_state": True}
+BATCH, TIME, FEATURES, UNITS = 3, 5, 4, 2
+"""All different, so that no axis can stand for another."""
 
 CELLS: Mapping[str, AnyLayer] = {
-    "simple_rnn": SimpleRNN(2, **BOTH),
-    "lstm": LSTM(2, **BOTH),
-    "gru": GRU(2, **BOTH),
-    "gru_reset_before": GRU(2, reset_after=False, **BOTH),
+    "simple_rnn": SimpleRNN(UNITS, **BOTH),
+    "lstm": LSTM(UNITS, **BOTH),
+    "gru": GRU(UNITS, **BOTH),
+    "gru_reset_before": GRU(UNITS, reset_after=False, **BOTH),
 }
 
-BIDIRECTIONAL = Bidirectional(LSTM(2, **BOTH))
+BIDIRECTIONAL = Bidirectional(LSTM(UNITS, **BOTH))
 
-STACK = Stack((GRU(2, return_sequences=True), LSTM(2)), **BOTH)
+STACK = Stack((GRU(UNITS, return_sequences=True), LSTM(UNITS)), **BOTH)
 
 MAIN: Mapping[str, AnyLayer] = {
     "lstm": CELLS["lstm"],
@@ -49,11 +52,8 @@ OTHERS: Mapping[str, AnyLayer] = {
 }
 """The layers that the full tier adds."""
 
-OUTPUT_EPS, GRADIENT_EPS = 32.0, 128.0
-"""How far results of two calls that are equal within rounding may be apart, in eps.
-
-Each call may deviate by 4n + 8 and 8n + 8; for these layers `n` is near 1 and below 6.
-"""
+_ARRAYS = ("mask", "lengths", "initial_state")
+"""What a call may be given beside weights and `x`; all else are options."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Call:
     """A layer and the arguments of one call.
 
     Attributes:
+        label: From which the arrays follow.
         layer: The layer.
         weights: By canonical name.
         x: (batch, time, features).
@@ -69,12 +70,35 @@ class Call:
         cotangents: One for each output.
     """
 
+    label: str
     layer: AnyLayer
     weights: Named
     x: NDArray[Any]
     given: dict[str, Any]
     valid: NDArray[np.bool_]
-    cotangents: tuple[NDArray[Any], ...] = field(default=())
+    cotangents: tuple[NDArray[Any], ...]
+    _known: dict[bool, Expected] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    @property
+    def dtype(self) -> str:
+        """The data type of everything."""
+        return str(self.x.dtype.name)
+
+    @property
+    def state(self) -> tuple[NDArray[Any], ...]:
+        """The initial state, zeros where the call gives none."""
+        given = self.given.get("initial_state")
+        if given is not None:
+            return tuple(given)
+        units = state_units(self.layer)
+        return tuple(np.zeros((len(self.x), size), self.x.dtype) for size in units)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is given that is no array."""
+        return {name: value for name, value in self.given.items() if name not in _ARRAYS}
 
     def but(self, **changes: Any) -> Call:
         """Return the call with other fields."""
@@ -82,12 +106,91 @@ class Call:
 
     def giving(self, **given: Any) -> Call:
         """Return the call with other values for some of its arguments and options."""
-        return replace(self, given=self.given | given)
+        return self.but(given=self.given | given)
 
     def masked(self, valid: NDArray[np.bool_]) -> Call:
         """Return the call with another mask."""
         rest = {name: value for name, value in self.given.items() if name != "lengths"}
-        return replace(self, valid=valid, given=rest | {"mask": valid})
+        return self.but(valid=valid, given=rest | {"mask": valid})
+
+    def flipped(self) -> Call:
+        """Return the call with its input, and its mask where it has one, in reverse."""
+        turned = self.but(x=np.flip(self.x, 1))
+        masked = self.given.keys() & {"mask", "lengths"}
+        return turned.masked(np.flip(self.valid, 1)) if masked else turned
+
+    def rows(self, rows: slice) -> Call:
+        """Return the call with some of its rows, copied."""
+        arrays = {name: self.given[name] for name in _ARRAYS if name in self.given}
+        return self.but(
+            x=self.x[rows].copy(),
+            valid=self.valid[rows].copy(),
+            given=self.given | {name: _each(value, rows) for name, value in arrays.items()},
+            cotangents=_each(self.cotangents, rows),
+        )
+
+    def row(self, index: int) -> Call:
+        """Return the call of one row alone."""
+        return self.rows(slice(index, index + 1))
+
+    def steps(self, steps: slice) -> Call:
+        """Return the call, whose mask is no `lengths`, with some of its steps."""
+        cut = self.but(
+            x=self.x[:, steps],
+            valid=self.valid[:, steps],
+            cotangents=tuple(d[:, steps] if d.ndim == 3 else d for d in self.cotangents),
+        )
+        return cut.masked(cut.valid) if "mask" in self.given else cut
+
+    def member(self, layer: AnyLayer, prefix: str, states: slice) -> Call:
+        """Return the call of a member.
+
+        Args:
+            layer: The member.
+            prefix: Of its weights' names.
+            states: Which of the initial states are its own.
+        """
+        weights = {
+            name[len(prefix) :]: value
+            for name, value in self.weights.items()
+            if name.startswith(prefix)
+        }
+        mine = self.but(layer=layer, weights=weights)
+        return mine.giving(initial_state=self.state[states])
+
+    def limit(self, kind: Kind, results: float = 1) -> float:
+        """Return how many eps results may be off together, each by the budget of this call.
+
+        The oracle's noise is measured with the arrays as they are when this is asked first.
+
+        Args:
+            kind: What is compared.
+            results: 1 for a result and its exact value, 2 for two results.
+
+        Raises:
+            ValueError: if the call is too ill-conditioned to be compared by value.
+        """
+        known = self._expected(kind)
+        if not known.admitted(kind):
+            raise ValueError(
+                f"{self.layer}, call {self.label!r}: its {kind} have a noise of "
+                f"{known.noise[kind]:.3g} eps, expected at most {ADMITTED[kind]:g}; draw it with "
+                "another scale (`levels.scale_of`), or do not compare it by value"
+            )
+        return results * known.limit(kind)
+
+    def _expected(self, kind: Kind) -> Expected:
+        """Return what the oracle gives, with gradients where they were asked for."""
+        gradients = kind == "gradients" or True in self._known
+        if gradients not in self._known:
+            given = Arguments(self.weights, self.x, self.valid, self.given, self.state)
+            self._known[gradients] = expectation(
+                self.layer,
+                given,
+                self.cotangents if gradients else None,
+                precision=self.given.get("matmul_precision", "highest"),
+            )
+        return self._known[gradients]
 
 
 def draw(
@@ -98,11 +201,12 @@ def draw(
     dtype: str = "float32",
     mask: MaskPattern = "none",
     state: bool = True,
-    batch: int = 3,
-    time: int = 5,
-    features: int = 4,
+    batch: int = BATCH,
+    time: int = TIME,
+    features: int = FEATURES,
+    scale: float = 0.6,
 ) -> Call:
-    """Return a call with random arrays; the same ones for a label."""
+    """Return a call with random arrays; the same ones for a label and sizes."""
     case = ValueCase(
         id=label,
         clauses=(),
@@ -113,28 +217,47 @@ def draw(
         batch=batch,
         time=time,
         features=features,
+        scale=scale,
     )
     drawn = arguments(case, subject.seed)
     random = subject.random(f"{label}, cotangents")
     cotangents = tuple(
         random.standard_normal(shape).astype(drawn.x.dtype)
-        for shape in output_shapes(layer, batch, time)
+        for shape in output_shapes(layer, batch, time).values()
     )
-    return Call(layer, drawn.weights, drawn.x, drawn.given, drawn.valid, cotangents)
+    return Call(label, layer, drawn.weights, drawn.x, drawn.given, drawn.valid, cotangents)
 
 
-def output_shapes(layer: AnyLayer, batch: int, time: int) -> list[tuple[int, ...]]:
-    """Return the shapes of everything that a layer returns."""
-    ahead = (batch, time) if layer.return_sequences else (batch,)
-    shapes: list[tuple[int, ...]] = [(*ahead, units) for units in output_units(layer)]
-    if layer.return_state:
-        shapes += [(batch, units) for units in state_units(layer)]
-    return shapes
+def zero_weights(layer: AnyLayer) -> Named:
+    """Return weights of zeros in float32."""
+    shapes = layer.weight_shapes(FEATURES)
+    return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+
+
+def wide(named: Mapping[str, NDArray[Any]]) -> Named:
+    """Return arrays in float64, for what an equation makes of them."""
+    return {name: value.astype(np.float64) for name, value in named.items()}
+
+
+def simple_rnn_step(weights: Named, x: NDArray[Any], h: NDArray[Any]) -> NDArray[np.float64]:
+    """Return what a SimpleRNN with tanh makes of a step, or of many at once, in float64."""
+    known = wide(weights)
+    pre_activation: NDArray[np.float64] = (
+        x.astype(np.float64) @ known["kernel"]
+        + h.astype(np.float64) @ known["recurrent_kernel"]
+        + known["bias"]
+    )
+    return np.tanh(pre_activation)
+
+
+def copied(named: Named) -> Named:
+    """Return copies of arrays."""
+    return {name: np.array(value) for name, value in named.items()}
 
 
 def flat(outputs: Any) -> tuple[Any, ...]:
     """Return all outputs of a call, whether it has one or several."""
-    return outputs if isinstance(outputs, tuple) else (outputs,)
+    return tuple(outputs) if isinstance(outputs, tuple) else (outputs,)
 
 
 def structured(cotangents: tuple[Any, ...]) -> Any:
@@ -144,7 +267,14 @@ def structured(cotangents: tuple[Any, ...]) -> Any:
 
 def by_name(layer: AnyLayer, outputs: Any) -> Named:
     """Return the outputs of a call by their names."""
-    return dict(zip(output_names(layer), flat(outputs), strict=True))
+    names, arrays = output_names(layer), flat(outputs)
+    require(
+        len(arrays) == len(names),
+        f"{layer}: expected {len(names)} outputs, received {len(arrays)}",
+        expected=", ".join(names),
+        received=f"{len(arrays)} arrays",
+    )
+    return dict(zip(names, arrays, strict=True))
 
 
 def gradients_by_name(layer: AnyLayer, gradients: Any) -> Named:
@@ -156,9 +286,19 @@ def gradients_by_name(layer: AnyLayer, gradients: Any) -> Named:
     return named
 
 
+def kind_of(name: str) -> Kind:
+    """Return what a name of `results_of` stands for."""
+    return "gradients" if name.startswith("gradient ") else "outputs"
+
+
 def outputs_of(subject: Subject, call: Call) -> Named:
     """Return what `apply` gives, by name."""
     return by_name(call.layer, subject.apply(call.layer, call.weights, call.x, **call.given))
+
+
+def gates_of(subject: Subject, call: Call) -> Named:
+    """Return what `gates` gives."""
+    return dict(subject.gates(call.layer, call.weights, call.x, **call.given))
 
 
 def linearized(subject: Subject, call: Call) -> tuple[Any, Callable[[Any], Any]]:
@@ -180,44 +320,27 @@ def results_of(subject: Subject, call: Call) -> Named:
     return named | gradients_of(subject, call) if subject.supports("gradients") else named
 
 
-def require_same(found: Named, expected: Named, what: str) -> None:
-    """Depart unless all arrays have the same bits."""
-    for name, value in expected.items():
-        require_bits(found[name], value, f"{what}: {name}")
-
-
-def require_alike(found: Named, expected: Named, what: str) -> None:
-    """Depart unless all arrays are equal within rounding."""
-    for name, value in expected.items():
-        eps = GRADIENT_EPS if name.startswith("gradient") else OUTPUT_EPS
-        require_close(found[name], value, eps, f"{what}: {name}")
-
-
-def copied(named: Named) -> Named:
-    """Return copies of arrays."""
-    return {name: np.array(value) for name, value in named.items()}
-
-
 def implementations(
     subject: Subject, call: Call, *, gradient: bool = False
 ) -> Iterator[tuple[str, Call]]:
     """Yield the call for each of the backend's implementations that takes it whole or in parts."""
-    dtype = call.x.dtype.name
     for implementation in subject.backend.implementations:
         forced = call.giving(implementation=implementation.name)
-        options = {
-            name: value
-            for name, value in forced.given.items()
-            if name not in ("mask", "lengths", "initial_state")
-        }
         try:
             call.layer.explain(
-                dtype=dtype,
+                dtype=call.dtype,
                 mask="any" if "mask" in call.given else "none",
                 gradient="yes" if gradient else "no",
                 backend=subject.name,
-                **options,
+                **forced.options,
             )
         except PlanError:
             continue
         yield implementation.name, forced
+
+
+def _each(value: Any, rows: slice) -> Any:
+    """Return the rows of an array, or of each array of a tuple."""
+    if isinstance(value, tuple):
+        return tuple(array[rows].copy() for array in value)
+    return value[rows].copy()

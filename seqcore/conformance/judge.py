@@ -12,17 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqcore.conformance.bounds import bounds
-from seqcore.conformance.laws import differences, shown
+from seqcore.conformance.deviations import deviations, differences, unit, worst
+from seqcore.conformance.laws import shown
 from seqcore.conformance.model import Finding, Observed, Packed, Run, ValueCase, Verdict
 from seqcore.conformance.tolerance import (
     KINDS,
     Array,
     Expected,
     Kind,
-    deviations,
     expected,
-    unit,
-    worst,
 )
 
 

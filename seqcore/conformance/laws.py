@@ -16,10 +16,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from seqcore.conformance.deviations import differences, unit, unit_eps, worst
 from seqcore.conformance.model import Finding, LawCase, Tier
 from seqcore.conformance.subject import Subject
+from seqcore.spec.dtypes import DTYPES
 
 LAWS: list[LawCase] = []
 """Every law of the modules imported so far, in the order of their definition."""
@@ -38,28 +39,39 @@ def law(
     *clauses: str,
     tier: Tier = "standard",
     needs: tuple[str, ...] = (),
+    arrays: bool = True,
     over: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a law of a function of the subject and, with `over`, of one of its values.
 
     Args:
-        clauses: At most two clauses that are broken where the law does not hold.
+        clauses: One or two clauses that are broken where the law does not hold.
         tier: The first tier that runs it.
         needs: The features that it uses.
+        arrays: Whether it hands arrays to the backend. Where `needs` has no data type they are
+            float32, which is a feature as any other.
         over: One case for each entry: its name, and what the function is called with.
+
+    Raises:
+        ValueError: if there is no clause, or there are more than two.
     """
+    if not 1 <= len(clauses) <= 2:
+        raise ValueError(f"law: received {len(clauses)} clauses, expected one or two")
+    if arrays and not set(needs) & set(DTYPES):
+        needs = ("float32", *needs)
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         name = f"{clauses[0]}/{function.__name__.replace('_', '-')}"
-        if over is None:
-            LAWS.append(LawCase(id=name, clauses=clauses, tier=tier, needs=needs, check=function))
-            return function
-        for key, value in over.items():
-            check = functools.partial(_call, function, value)
-            identifier = f"{name}/{key}"
-            LAWS.append(
-                LawCase(id=identifier, clauses=clauses, tier=tier, needs=needs, check=check)
-            )
+        checks: dict[str, Callable[..., None]] = {name: function}
+        if over is not None:
+            checks = {
+                f"{name}/{key}": functools.partial(_call, function, value)
+                for key, value in over.items()
+            }
+        LAWS.extend(
+            LawCase(id=identifier, clauses=clauses, tier=tier, needs=needs, check=check)
+            for identifier, check in checks.items()
+        )
         return function
 
     return register
@@ -92,26 +104,40 @@ def require_bits(found: Any, expected: Any, what: str) -> None:
         )
 
 
-def require_close(found: Any, expected: Any, eps: float, what: str) -> None:
+def require_close(found: Any, expected: Any, eps: float, what: str, *, dtype: str = "") -> None:
     """Depart unless an array is within `eps` units of another (see the specification).
 
-    The unit is that of the dtype of `found` times the largest expected magnitude, at least 1.
+    Args:
+        found: What the backend gave.
+        expected: What it shall be. The unit is the data type's eps times the largest magnitude
+            here, at least 1.
+        eps: How many units it may be away.
+        what: What is compared, for the message.
+        dtype: The data type of `found`, where `expected` is a float64 reference; by default that
+            of `expected`.
     """
     a, b = np.asarray(found), np.asarray(expected)
+    dtype = dtype or b.dtype.name
+    require(
+        a.dtype.name == dtype,
+        f"{what}: expected {dtype}, received {a.dtype.name}",
+        expected=dtype,
+        received=a.dtype.name,
+    )
     require(
         a.shape == b.shape,
         f"{what}: expected shape {b.shape}, received {a.shape}",
         expected=b,
         received=a,
     )
-    worst = error_in_eps(a, b)
-    if not worst <= eps:
+    largest = worst(a, b, unit_eps(dtype))
+    if not largest <= eps:
         raise Departure(
-            f"{what}: expected within {eps:g} eps, received {worst:.3g} eps",
+            f"{what}: expected within {eps:.3g} eps, received {largest:.3g} eps",
             expected=shown(b),
             received=shown(a),
-            step=first_step(a, b, eps),
-            eps=worst,
+            step=first_step(a, b, eps * unit(b, unit_eps(dtype))),
+            eps=largest,
             limit=eps,
         )
 
@@ -140,37 +166,18 @@ def require_error(kind: type[Exception], what: str, *mentions: str) -> Iterator[
         raise Departure(f"{what}: expected {kind.__name__}, received no error")
 
 
-def unit_eps(dtype: str) -> float:
-    """Return the distance from 1 to the next number of a dtype."""
-    return 2.0**-7 if dtype == "bfloat16" else float(np.finfo(dtype).eps)
+def first_step(found: Any, expected: Any, apart: float = 0.0) -> int | None:
+    """Return the first index of axis 1 at which two sequences (batch, time, n) are further apart.
 
-
-def differences(found: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
-    """Return `|found - expected|`, infinite where one alone is NaN or infinite, else never NaN."""
-    a, b = np.asarray(found, np.float64), np.asarray(expected, np.float64)
-    with np.errstate(invalid="ignore"):
-        apart = np.abs(a - b)
-    same = (a == b) | (np.isnan(a) & np.isnan(b))
-    return np.where(same, 0.0, np.where(np.isfinite(apart), apart, np.inf))
-
-
-def error_in_eps(found: NDArray[Any], expected: NDArray[Any], dtype: str = "") -> float:
-    """Return the largest difference in units of `eps * max(1, |expected|max)`."""
-    known = np.abs(np.asarray(expected, np.float64))
-    scale = max(1.0, float(np.max(known, initial=0.0, where=np.isfinite(known))))
-    unit = unit_eps(dtype or np.asarray(found).dtype.name) * scale
-    return float(np.max(differences(found, expected), initial=0.0)) / unit
-
-
-def first_step(found: Any, expected: Any, eps: float = 0.0) -> int | None:
-    """Return the first index of axis 1 at which two sequences (batch, time, n) differ."""
+    Args:
+        found: One sequence.
+        expected: The other; where it has another shape there is no such index.
+        apart: How far they may be apart.
+    """
     a, b = np.asarray(found), np.asarray(expected)
     if a.shape != b.shape or a.ndim != 3:
         return None
-    known = np.abs(np.asarray(b, np.float64))
-    scale = max(1.0, float(np.max(known, initial=0.0, where=np.isfinite(known))))
-    unit = 0.0 if eps == 0 else unit_eps(a.dtype.name) * scale
-    steps = np.flatnonzero((differences(a, b) > eps * unit).any(axis=(0, 2)))
+    steps = np.flatnonzero((differences(a, b) > apart).any(axis=(0, 2)))
     return int(steps[0]) if steps.size else None
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from seqcore.conformance.arrays import Arguments
+from seqcore.conformance.arrays import Arguments, output_shapes
 from seqcore.conformance.tape import Noise, Number, Rounding, Tape, rounding
 from seqcore.spec.layers import (
     GRU,
@@ -25,7 +25,7 @@ from seqcore.spec.layers import (
     SimpleRNN,
     Stack,
 )
-from seqcore.spec.outputs import output_names, output_units, state_names, state_units
+from seqcore.spec.outputs import state_names
 
 Vector: TypeAlias = list[Number]
 Sequences: TypeAlias = list[list[Vector]]
@@ -138,15 +138,11 @@ def evaluate(
         layer, "", passed, [array.tolist() for array in states], layer.return_sequences
     )
     batch, time, _ = x.shape
-    steps_out = (batch, time) if layer.return_sequences else (batch,)
-    shapes = [(*steps_out, units) for units in output_units(layer)]
-    nested: list[Any] = list(passed.ys)
-    if layer.return_state:
-        shapes += [(batch, units) for units in state_units(layer)]
-        nested += passed.states
+    nested: list[Any] = passed.ys + passed.states if layer.return_state else passed.ys
+    shapes = output_shapes(layer, batch, time).items()
     outputs = {
         name: np.array(numbers, object).reshape(shape)
-        for name, numbers, shape in zip(output_names(layer), nested, shapes, strict=True)
+        for (name, shape), numbers in zip(shapes, nested, strict=True)
     }
     initial = zip(state_names(layer), states, strict=True)
     known = {**weights, "x": x, **{f"initial_state.{name}": array for name, array in initial}}

@@ -6,20 +6,21 @@ This is the specification's section "When two values are equal". No backend has 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seqcore.conformance.arrays import Arguments, arguments
-from seqcore.conformance.execute import cotangents
-from seqcore.conformance.laws import differences, unit_eps
+from seqcore.conformance import execute
+from seqcore.conformance.arrays import Arguments, arguments, output_shapes
+from seqcore.conformance.deviations import unit_eps, worst
 from seqcore.conformance.model import ValueCase
 from seqcore.conformance.oracle import FACTOR_BITS, evaluate
 from seqcore.conformance.tape import Noise
 from seqcore.spec.dtypes import numpy_dtype
+from seqcore.spec.layers import AnyLayer
 
 Kind: TypeAlias = Literal["outputs", "gradients"]
 KINDS: tuple[Kind, ...] = ("outputs", "gradients")
@@ -29,6 +30,8 @@ ADMITTED: Mapping[Kind, float] = {"outputs": 16.0, "gradients": 64.0}
 """The largest noise, in eps, with which results are judged by value."""
 BUDGET: Mapping[Kind, tuple[float, float]] = {"outputs": (4.0, 8.0), "gradients": (8.0, 8.0)}
 """A result may deviate by the first number times the noise plus the second, in eps."""
+CLOSED_FORM = BUDGET["outputs"][1]
+"""The budget where the noise is 0: of a number that a few operations make of the arguments."""
 
 MARGIN = 4.0
 """A factor of a product is in doubt where it is nearer to a tie of its rounding than this many
@@ -79,19 +82,48 @@ class Expected:
         """Return whether results of a kind are judged by value."""
         return not self.wild and self.noise[kind] <= ADMITTED[kind]
 
+    def limit(self, kind: Kind) -> float:
+        """Return the largest limit of an array of a kind."""
+        arrays = self.outputs if kind == "outputs" else self.gradients
+        return max(array.limit for array in arrays.values())
+
 
 @functools.lru_cache(maxsize=4096)
 def expected(case: ValueCase, seed: int) -> Expected:
     """Return what a case shall return with the arrays of a seed."""
-    given = arguments(case, seed)
-    reference = _Evaluation(case, given, seed)
-    eps = unit_eps(case.dtype)
+    given, drawn = arguments(case, seed), None
+    if case.gradients:
+        shapes = output_shapes(case.layer, case.batch, case.time)
+        outputs = {name: np.empty(shape) for name, shape in shapes.items()}
+        drawn = execute.cotangents(case, seed, outputs)
+    known = expectation(case.layer, given, drawn, precision=case.precision)
+    return replace(known, wild=case.wild)
+
+
+def expectation(
+    layer: AnyLayer,
+    given: Arguments,
+    cotangents: Sequence[NDArray[Any]] | None,
+    *,
+    precision: str = "highest",
+) -> Expected:
+    """Return what a call shall return, with limits from the noise that was measured on it.
+
+    Args:
+        layer: The layer.
+        given: The arrays; the data type is that of `x`.
+        cotangents: One for each output, standard normal; None for no gradients.
+        precision: `matmul_precision` (PREC).
+    """
+    dtype = given.x.dtype.name
+    reference = _Evaluation(layer, given, cotangents, precision)
+    eps = unit_eps(dtype)
     fine = coarse = _Measured(reference, eps)
     if not fine.settled["gradients"]:
-        coarse = _Measured(reference, 2.0 ** (1 - FACTOR_BITS[case.precision]))
+        coarse = _Measured(reference, 2.0 ** (1 - FACTOR_BITS[precision]))
     chosen: dict[Kind, _Measured] = {
         kind: fine if fine.settled[kind] else coarse
-        for kind in (KINDS if case.gradients else KINDS[:1])
+        for kind in (KINDS[:1] if cotangents is None else KINDS)
     }
     noise = {kind: max(one.noise[kind].values()) for kind, one in chosen.items()}
     limits = {
@@ -113,11 +145,11 @@ def expected(case: ValueCase, seed: int) -> Expected:
         for name, value in reference.arrays["gradients"].items()
     }
     evaluated.release()
-    return Expected(outputs, gradients, eps, noise, evaluated.backwards, case.wild)
+    return Expected(outputs, gradients, eps, noise, evaluated.backwards)
 
 
 class _Evaluation:
-    """The oracle on a case, with noise or without.
+    """The oracle on a call, with noise or without.
 
     Attributes:
         arrays: The outputs and the gradients.
@@ -125,27 +157,29 @@ class _Evaluation:
     """
 
     def __init__(
-        self, case: ValueCase, given: Arguments, seed: int, noise: Noise | None = None
+        self,
+        layer: AnyLayer,
+        given: Arguments,
+        cotangents: Sequence[NDArray[Any]] | None,
+        precision: str,
+        noise: Noise | None = None,
     ) -> None:
-        self._given = case, given, seed
-        self.precision = case.precision
-        self.evaluated = evaluate(
-            case.layer, given, dtype=case.dtype, precision=case.precision, noise=noise
-        )
-        outputs = self.evaluated.outputs
+        self._call = layer, given, cotangents, precision
+        self.precision = precision
+        dtype = given.x.dtype.name
+        self.evaluated = evaluate(layer, given, dtype=dtype, precision=precision, noise=noise)
         self.arrays: dict[Kind, dict[str, NDArray[np.float64]]] = {
-            "outputs": outputs,
+            "outputs": self.evaluated.outputs,
             "gradients": {},
         }
         self.factors: dict[Kind, NDArray[np.float64]] = {"outputs": self.evaluated.factors()}
-        if case.gradients:
-            found = self.evaluated.pullback(cotangents(case, seed, outputs))
-            self.arrays["gradients"] = _held(found, case.dtype)
+        if cotangents is not None:
+            self.arrays["gradients"] = _held(self.evaluated.pullback(cotangents), dtype)
         self.factors["gradients"] = self.evaluated.factors()
 
     def noisy(self, noise: Noise) -> _Evaluation:
         """Return the same evaluation with noise."""
-        found = _Evaluation(*self._given, noise)
+        found = _Evaluation(*self._call, noise)
         found.evaluated.release()
         return found
 
@@ -197,22 +231,6 @@ def limit(kind: Kind, noise: float) -> float:
     """Return how many eps a result may be away where the noise is `noise` eps."""
     slope, least = BUDGET[kind]
     return slope * noise + least
-
-
-def unit(reference: NDArray[Any], eps: float) -> float:
-    """Return `eps * max(1, |reference|max)`."""
-    known = np.abs(np.asarray(reference, np.float64))
-    return eps * max(1.0, float(np.max(known, initial=0.0, where=np.isfinite(known))))
-
-
-def deviations(found: Any, reference: NDArray[Any], eps: float) -> NDArray[np.float64]:
-    """Return each element's deviation in units of the reference."""
-    return differences(found, reference) / unit(reference, eps)
-
-
-def worst(found: Any, reference: NDArray[Any], eps: float) -> float:
-    """Return the largest deviation."""
-    return float(np.max(deviations(found, reference, eps), initial=0.0))
 
 
 def _held(

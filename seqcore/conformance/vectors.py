@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from seqcore.conformance.arrays import arguments
 from seqcore.conformance.cases.values import value_cases
 from seqcore.conformance.clauses import version
+from seqcore.conformance.deviations import unit_eps
 from seqcore.conformance.execute import cotangents
-from seqcore.conformance.laws import unit_eps
 from seqcore.conformance.model import ValueCase
 from seqcore.conformance.tolerance import Array, expected
 from seqcore.spec.description import to_data

@@ -16,26 +16,22 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from seqcore.conformance.arrays import arguments
+from seqcore.conformance.arrays import arguments, output_shapes
+from seqcore.conformance.calls import flat, structured
+from seqcore.conformance.deviations import unit_eps
 from seqcore.conformance.execute import cotangents
 from seqcore.conformance.judge import judge
-from seqcore.conformance.laws import Departure, law, require, require_bits, require_error, unit_eps
+from seqcore.conformance.laws import Departure, law, require, require_bits, require_error
+from seqcore.conformance.levels import BOTH
 from seqcore.conformance.model import Observed, Packed, Run, ValueCase, Verdict
 from seqcore.conformance.subject import Subject
+from seqcore.conformance.tolerance import expectation
 from seqcore.errors import ArgumentError, BackendBroken, PlanError
 from seqcore.ops import Array, Arrays
 from seqcore.registry import registry
 from seqcore.spec.layers import GRU, LSTM, Bidirectional, SimpleRNN, Stack
-from seqcore.spec.outputs import output_names, output_units, state_names, state_units
+from seqcore.spec.outputs import output_names, state_names
 from seqcore.spi import SPI_VERSION, Backend, BackendSpec, Transforms
-
-BOTH: dict[str, Any] = {"return_sequences": True, "return_state": True}
-
-_DOT_EPS = 128.0
-"""How far two dot products with gradients may be apart, in eps of the sum of their terms' sizes.
-
-In either a factor may deviate by `8n + 8`, and `n` is below 6 for these layers.
-"""
 
 _STEP = 2e-4
 _DIFFERENCES = 1e-8
@@ -139,14 +135,8 @@ class Native:
 
     def cotangents(self) -> tuple[NDArray[Any], ...]:
         """Return the cotangents with which gradients are judged."""
-        layer, batch, time = self.case.layer, self.case.batch, self.case.time
-        ahead = (batch, time) if layer.return_sequences else (batch,)
-        shapes = [(*ahead, units) for units in output_units(layer)]
-        if layer.return_state:
-            shapes += [(batch, units) for units in state_units(layer)]
-        blank = {
-            name: np.empty(shape) for name, shape in zip(output_names(layer), shapes, strict=True)
-        }
+        shapes = output_shapes(self.case.layer, self.case.batch, self.case.time)
+        blank = {name: np.empty(shape) for name, shape in shapes.items()}
         return cotangents(self.case, self.subject.seed, blank)
 
     def loss(self) -> Callable[..., Array]:
@@ -183,11 +173,6 @@ class Native:
     def _called(self, what: str) -> str:
         options = "".join(f", {name}={value!r}" for name, value in self.options.items())
         return f"{self.case.layer}: {what}{options}"
-
-
-def flat(outputs: Any) -> Arrays:
-    """Return all outputs of a call, one or several."""
-    return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
 
 
 def dot(ops: Any, arrays: Arrays, factors: Arrays) -> Array:
@@ -323,8 +308,15 @@ def _tangents_are_right(subject: Subject, case: ValueCase, options: Mapping[str,
     backward = _terms(gradients, along)
     scale = max(1.0, float(np.abs(forward).sum()), float(np.abs(backward).sum()))
     apart = abs(float(forward.sum() - backward.sum())) / (unit_eps(case.dtype) * scale)
+    given = arguments(case, subject.seed)
+    known = expectation(case.layer, given, call.cotangents(), precision=case.precision)
     require(
-        apart <= _DOT_EPS,
+        known.admitted("gradients"),
+        f"{case.layer}: in forward mode: expected gradients that can be judged by value",
+    )
+    require(
+        # Of each product one factor is a result; the eps are of the sum of all products' sizes.
+        apart <= 2 * known.limit("gradients"),
         f"{case.layer}: in forward mode: expected <cotangents, tangents> = <gradients, directions>",
         expected=float(backward.sum()),
         received=float(forward.sum()),
@@ -371,7 +363,7 @@ def own_gradients(call: Native, values: tuple[NDArray[Any], ...]) -> list[NDArra
     weights, x, given = call.arguments(*values, *call.masks)
     _, pullback = call.subject.vjp(call.case.layer, weights, x, **given)
     factors = call.cotangents()
-    found = pullback(factors[0] if len(factors) == 1 else factors)
+    found = pullback(structured(factors))
     return [*(found.weights[name] for name in call.names), found.x, *found.initial_state]
 
 
@@ -428,7 +420,7 @@ def _results(
     if subject.supports("gradients"):
         outputs, pullback = subject.vjp(layer, weights, x, **given)
         yield "vjp", outputs
-        yield "the pullback", tuple(pullback(factors[0] if len(factors) == 1 else tuple(factors)))
+        yield "the pullback", tuple(pullback(structured(tuple(factors))))
     if subject.supports("gates"):
         yield "gates", subject.gates(layer, weights, x, **given)
     bound = subject.bind(layer, weights)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seqcore.conformance.laws import law, require, require_bits, require_close, require_error
+from seqcore.conformance.agreement import require_alike
+from seqcore.conformance.calls import FEATURES, UNITS, Call, draw, flat, outputs_of
+from seqcore.conformance.laws import law, require, require_bits, require_error
+from seqcore.conformance.levels import BOTH
 from seqcore.conformance.model import MaskPattern
-from seqcore.conformance.samples import BOTH, FEATURES, FEW, UNITS, outputs_of, sample
 from seqcore.conformance.subject import Subject
 from seqcore.errors import SpecError
-from seqcore.spec.layers import GRU, LSTM, AnyCell, Bidirectional, SimpleRNN
+from seqcore.spec.layers import GRU, LSTM, Bidirectional, SimpleRNN
 
 UNMERGED = Bidirectional(LSTM(UNITS, **BOTH), merge_mode="none")
 
@@ -30,43 +33,29 @@ PAIRS = {
 CONCATENATED = Bidirectional(LSTM(UNITS, **BOTH))
 
 
-def members(layer: Bidirectional) -> tuple[tuple[str, AnyCell], tuple[str, AnyCell]]:
-    """Return both members with their prefixes, as cells that return original time."""
-    behind = layer.layer if layer.backward_layer is None else layer.backward_layer
-    return (
-        ("forward.", layer.layer),
-        ("backward.", behind.replace(go_backwards=True, keep_order=True)),
-    )
-
-
-def below(weights: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """Return the weights below a prefix, without it."""
+def members(call: Call, layer: Bidirectional) -> dict[str, Call]:
+    """Return the calls of both members by prefix; the cells return original time."""
+    count = len(layer.forward.state_names)
+    behind = layer.backward.replace(go_backwards=True, keep_order=True)
     return {
-        name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)
+        "forward": call.member(layer.forward, "forward.", slice(count)),
+        "backward": call.member(behind, "backward.", slice(count, None)),
     }
 
 
-@law("BI-1", over=PAIRS)
+@law("BI-1", needs=("masks",), over=PAIRS)
 def a_pair_is_its_two_members(subject: Subject, layer: Bidirectional) -> None:
     """Outputs and states are those of two cells over the same input, each with its weights."""
-    given = sample(subject, layer, "two members", mask="holes")
-    found = subject.apply(layer, given.weights, given.x, **given.given)
-    y, states, rest = [], [], list(given.state)
-    for prefix, cell in members(layer):
-        mine, rest = rest[: len(cell.state_names)], rest[len(cell.state_names) :]
-        alone = subject.apply(
-            cell,
-            below(given.weights, prefix),
-            given.x,
-            **(given.given | {"initial_state": tuple(mine)}),
-        )
-        y.append(alone[0])
-        states += alone[1:]
-    for name, one, two in zip(found._fields, found, [*y, *states], strict=True):
-        require_close(one, two, FEW, f"{layer}: {name}")
+    call = draw(subject, layer, "two members", mask="holes")
+    expected = {
+        f"{prefix}_{name}": value
+        for prefix, member in members(call, layer).items()
+        for name, value in outputs_of(subject, member).items()
+    }
+    require_alike(outputs_of(subject, call), expected, call, str(layer))
 
 
-@law("BI-1")
+@law("BI-1", arrays=False)
 def members_share_what_holds_for_the_whole(subject: Subject) -> None:
     """Return flags and `mask_output` that differ are errors; other fields may differ."""
     fields: dict[str, Any] = {
@@ -85,67 +74,56 @@ def the_backward_member_is_a_second_cell(subject: Subject) -> None:
     """Where none is given it has the same description, and weights and state of its own."""
     one = Bidirectional(LSTM(UNITS, **BOTH))
     two = Bidirectional(LSTM(UNITS, **BOTH), backward_layer=LSTM(UNITS, **BOTH))
-    given = sample(subject, one, "second cell")
-    results = [
-        subject.apply(layer, given.weights, given.x, initial_state=given.state)
-        for layer in (one, two)
-    ]
-    for name, first, second in zip(results[0]._fields, *results, strict=True):
-        require_close(second, first, FEW, f"{one} with an equal backward_layer: {name}")
+    call = draw(subject, one, "second cell")
+    first, second = outputs_of(subject, call), outputs_of(subject, call.but(layer=two))
+    require_alike(second, first, call, f"{one} with an equal backward_layer")
     changed = {
         name: value + np.float32(name.startswith("backward."))
-        for name, value in given.weights.items()
+        for name, value in call.weights.items()
     }
-    other = subject.apply(one, changed, given.x, initial_state=given.state)
-    half = slice(0, UNITS)
-    require_close(
-        other.y[..., half],
-        results[0].y[..., half],
-        FEW,
-        f"{one}: the forward half with other backward weights",
-    )
+    other = outputs_of(subject, call.but(weights=changed))
+    found, expected = ({"y": named["y"][..., :UNITS]} for named in (other, first))
+    what = f"{one}: the forward half with other backward weights"
+    require_alike(found, expected, call, what)
     require(
-        float(np.abs(other.y[..., UNITS:] - results[0].y[..., UNITS:]).max()) > 1e-3,
+        float(np.abs(other["y"][..., UNITS:] - first["y"][..., UNITS:]).max()) > 1e-3,
         f"{one}: expected another backward half with other backward weights",
-        received=other.y,
+        received=other["y"],
     )
 
 
-@law("BI-2", over={"whole": "none", "mask": "holes", "lengths": "lengths"})
 def the_backward_member_reads_from_the_end(subject: Subject, mask: MaskPattern) -> None:
     """It is a forward cell over flipped input and mask, flipped back."""
     layer = UNMERGED
-    given = sample(subject, layer, "from the end", mask=mask)
-    found = subject.apply(layer, given.weights, given.x, **given.given)
-    y, h, c = subject.apply(
-        layer.layer,
-        below(given.weights, "backward."),
-        np.flip(given.x, 1),
-        mask=np.flip(given.valid, 1),
-        initial_state=given.state[2:],
-    )
-    require_close(found.backward_y, np.flip(y, 1), FEW, f"{layer}: backward_y")
-    require_close(found.backward_h, h, FEW, f"{layer}: backward_h")
-    require_close(found.backward_c, c, FEW, f"{layer}: backward_c")
+    call = draw(subject, layer, "from the end", mask=mask)
+    flipped = members(call, layer)["backward"].flipped().but(layer=layer.layer)
+    alone = outputs_of(subject, flipped)
+    expected = {
+        "backward_y": np.flip(alone["y"], 1),
+        "backward_h": alone["h"],
+        "backward_c": alone["c"],
+    }
+    require_alike(outputs_of(subject, call), expected, call, str(layer))
+
+
+_FROM_THE_END: dict[str, MaskPattern] = {"mask": "holes", "lengths": "lengths"}
+law("BI-2", over={"whole": "none"})(the_backward_member_reads_from_the_end)
+law("BI-2", needs=("masks",), over=_FROM_THE_END)(the_backward_member_reads_from_the_end)
 
 
 @law("BI-2")
 def each_direction_knows_its_own_past_alone(subject: Subject) -> None:
     """Step t of the forward half depends on no later step, of the backward half on no earlier."""
     layer = UNMERGED
-    given = sample(subject, layer, "own past")
-    first = subject.apply(layer, given.weights, given.x)
-    middle = given.x.shape[1] // 2
-    x = given.x.copy()
+    call = draw(subject, layer, "own past", state=False)
+    first = outputs_of(subject, call)
+    middle = call.x.shape[1] // 2
+    x = call.x.copy()
     x[:, middle] += 1
-    other = subject.apply(layer, given.weights, x)
-    forward = np.abs(other.forward_y - first.forward_y).max((0, 2)) > 1e-4
-    backward = np.abs(other.backward_y - first.backward_y).max((0, 2)) > 1e-4
+    other = outputs_of(subject, call.but(x=x))
     steps = np.arange(x.shape[1])
-    for name, changed, reached in (
-        ("forward_y", forward, steps >= middle),
-        ("backward_y", backward, steps <= middle),
-    ):
+    for name, reached in {"forward_y": steps >= middle, "backward_y": steps <= middle}.items():
+        changed = np.abs(other[name] - first[name]).max((0, 2)) > 1e-4
         require(
             not (changed & ~reached).any() and bool(changed[middle]),
             f"{layer}: {name} after a change of step {middle}: expected other values at the "
@@ -155,31 +133,27 @@ def each_direction_knows_its_own_past_alone(subject: Subject) -> None:
         )
 
 
-@law("BI-2")
+@law("BI-2", needs=("masks",))
 def swapping_the_directions_flips_time(subject: Subject) -> None:
     """With members exchanged and the input flipped, the halves are exchanged and flipped."""
     layer = CONCATENATED
-    given = sample(subject, layer, "swapped", mask="right")
+    call = draw(subject, layer, "swapped", mask="right")
     other = {"forward": "backward", "backward": "forward"}
-    swapped = {
-        f"{other[name.partition('.')[0]]}.{name.partition('.')[2]}": value
-        for name, value in given.weights.items()
-    }
-    one = subject.apply(layer, given.weights, given.x, **given.given)
-    two = subject.apply(
-        layer,
-        swapped,
-        np.flip(given.x, 1),
-        mask=np.flip(given.valid, 1),
-        initial_state=given.state[2:] + given.state[:2],
-    )
-    y = np.flip(np.concatenate([two.y[..., UNITS:], two.y[..., :UNITS]], -1), 1)
-    require_close(y, one.y, FEW, f"{layer}, directions swapped: y")
-    for name, found, expected in zip(one._fields[1:], (*two[3:], *two[1:3]), one[1:], strict=True):
-        require_close(found, expected, FEW, f"{layer}, directions swapped: {name}")
+    weights = {}
+    for name, value in call.weights.items():
+        prefix, _, rest = name.partition(".")
+        weights[f"{other[prefix]}.{rest}"] = value
+    swapped = call.flipped().but(weights=weights)
+    swapped = swapped.giving(initial_state=call.state[2:] + call.state[:2])
+    found = outputs_of(subject, swapped)
+    y = np.concatenate([found["y"][..., UNITS:], found["y"][..., :UNITS]], -1)
+    turned = {"y": np.flip(y, 1)}
+    for prefix, name in itertools.product(other, "hc"):
+        turned[f"{prefix}_{name}"] = found[f"{other[prefix]}_{name}"]
+    require_alike(turned, outputs_of(subject, call), call, f"{layer}, directions swapped")
 
 
-@law("BI-2")
+@law("BI-2", arrays=False)
 def no_member_sets_go_backwards(subject: Subject) -> None:
     """A member that sets it is an error."""
     turned = LSTM(UNITS, go_backwards=True)
@@ -189,25 +163,25 @@ def no_member_sets_go_backwards(subject: Subject) -> None:
         Bidirectional(LSTM(UNITS), backward_layer=turned)
 
 
-@law("BI-3", over={"none": "none", "mask": "holes"})
 def one_step_is_where_each_member_ends(subject: Subject, mask: MaskPattern) -> None:
     """It is the forward `h` after the last step and the backward `h` after the first."""
-    given = sample(subject, CONCATENATED, "one step of a pair", mask=mask)
-
-    def run(layer: Any) -> Any:
-        return subject.apply(layer, given.weights, given.x, **given.given)
-
-    one = run(Bidirectional(LSTM(UNITS)))
-    whole = run(Bidirectional(LSTM(UNITS, mask_output="carry", **BOTH)))
-    expected = np.concatenate([whole.y[:, -1, :UNITS], whole.y[:, 0, UNITS:]], -1)
-    require_close(one, expected, FEW, "Bidirectional(LSTM): y of one step")
-    ends = np.concatenate([whole.forward_h, whole.backward_h], -1)
-    require_close(one, ends, FEW, "Bidirectional(LSTM): y of one step, from the state")
+    call = draw(subject, CONCATENATED, "one step of a pair", mask=mask)
+    one = outputs_of(subject, call.but(layer=Bidirectional(LSTM(UNITS))))
+    carrying = Bidirectional(LSTM(UNITS, mask_output="carry", **BOTH))
+    whole = outputs_of(subject, call.but(layer=carrying))
+    expected = np.concatenate([whole["y"][:, -1, :UNITS], whole["y"][:, 0, UNITS:]], -1)
+    require_alike(one, {"y": expected}, call, "Bidirectional(LSTM), one step")
+    ends = np.concatenate([whole["forward_h"], whole["backward_h"]], -1)
+    require_alike(one, {"y": ends}, call, "Bidirectional(LSTM), one step, from the state")
     require(
-        float(np.abs(one - whole.y[:, -1]).max()) > 1e-3,
+        float(np.abs(one["y"] - whole["y"][:, -1]).max()) > 1e-3,
         "Bidirectional(LSTM): expected one step other than the last of the merged sequence",
-        received=one,
+        received=one["y"],
     )
+
+
+law("BI-3", over={"none": "none"})(one_step_is_where_each_member_ends)
+law("BI-3", needs=("masks",), over={"mask": "holes"})(one_step_is_where_each_member_ends)
 
 
 _SEED_INPUT = [
@@ -281,21 +255,16 @@ def _merging(mode: str, sequences: bool, mask_output: str = "zero") -> Bidirecti
     return Bidirectional(cell, merge_mode=mode)
 
 
-@law("BI-4", over={mode: mode for mode in MERGES})
+@law("BI-4", needs=("masks",), over={mode: mode for mode in MERGES})
 def a_merge_is_made_of_the_two_outputs(subject: Subject, mode: str) -> None:
     """Each mode gives its function of what the members emit; states stay apart."""
-    given = sample(subject, _merging("none", True), "merges", mask="holes")
+    drawn = draw(subject, _merging("none", True), "merges", mask="holes")
     for sequences, mask_output in ((True, "zero"), (True, "carry"), (False, "zero")):
-        apart, merged = (
-            subject.apply(
-                _merging(each, sequences, mask_output), given.weights, given.x, **given.given
-            )
-            for each in ("none", mode)
-        )
+        call = drawn.but(layer=_merging(mode, sequences, mask_output))
+        apart = outputs_of(subject, call.but(layer=_merging("none", sequences, mask_output)))
+        expected = {"y": MERGES[mode](apart.pop("forward_y"), apart.pop("backward_y"))} | apart
         what = f"merge_mode={mode!r}, return_sequences={sequences}, mask_output={mask_output!r}"
-        require_close(merged[0], MERGES[mode](apart[0], apart[1]), FEW, f"{what}: y")
-        for name, one, two in zip(merged._fields[1:], merged[1:], apart[2:], strict=True):
-            require_close(one, two, FEW, f"{what}: {name}")
+        require_alike(outputs_of(subject, call), expected, call, what)
 
 
 @law("BI-4")
@@ -305,12 +274,12 @@ def unequal_units_cannot_be_added(subject: Subject) -> None:
         with require_error(SpecError, f"merge_mode={mode!r} of unequal units", mode):
             Bidirectional(LSTM(UNITS), merge_mode=mode, backward_layer=LSTM(UNITS + 1))
     layer = Bidirectional(LSTM(UNITS), backward_layer=GRU(UNITS + 1))
-    given = sample(subject, layer, "unequal units")
-    y = subject.apply(layer, given.weights, given.x)
+    call = draw(subject, layer, "unequal units", state=False)
+    y = outputs_of(subject, call)["y"]
     require(
-        y.shape == (len(given.x), 2 * UNITS + 1),
+        y.shape == (len(call.x), 2 * UNITS + 1),
         f"{layer}: expected {2 * UNITS + 1} units, received shape {y.shape}",
-        expected=(len(given.x), 2 * UNITS + 1),
+        expected=(len(call.x), 2 * UNITS + 1),
         received=y.shape,
     )
 
@@ -319,18 +288,19 @@ def unequal_units_cannot_be_added(subject: Subject) -> None:
 def none_keeps_the_two_apart(subject: Subject) -> None:
     """With `none` there are two outputs, the forward one first; `None` means the same."""
     layer = Bidirectional(SimpleRNN(UNITS), merge_mode="none")
-    given = sample(subject, layer, "apart")
-    same = dict(given.weights)
-    for name in below(given.weights, "backward."):
-        same[f"backward.{name}"] = np.zeros_like(same[f"backward.{name}"])
-    found = outputs_of(subject.apply(layer, same, given.x))
+    call = draw(subject, layer, "apart", state=False)
+    weights = {
+        name: np.zeros_like(value) if name.startswith("backward.") else value
+        for name, value in call.weights.items()
+    }
+    found = flat(subject.apply(layer, weights, call.x))
     require(len(found) == 2, f"{layer}: expected two outputs, received {len(found)}")
     require(
         bool(found[0].any()) and not found[1].any(),
         f"{layer} with backward weights of zero: expected the output of zeros second",
         received=found[1],
     )
-    again = outputs_of(subject.apply(Bidirectional(SimpleRNN(UNITS), None), same, given.x))
+    again = flat(subject.apply(Bidirectional(SimpleRNN(UNITS), None), weights, call.x))
     for one, two in zip(again, found, strict=True):
         require_bits(one, two, f"{layer} given as None")
     require(

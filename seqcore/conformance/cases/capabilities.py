@@ -16,14 +16,14 @@ from seqcore.conformance.cases.arrays_native import SMALL, require_verdict
 from seqcore.conformance.execute import execute
 from seqcore.conformance.judge import judge
 from seqcore.conformance.laws import Departure, law, require, require_error
+from seqcore.conformance.levels import BOTH
 from seqcore.conformance.model import TIERS, Case, Observed, Packed, Run, Tier, ValueCase, Verdict
 from seqcore.conformance.subject import Subject
 from seqcore.errors import UnsupportedFeature
 from seqcore.spec.layers import GRU, LSTM
 from seqcore.spi import FEATURES, Capabilities, Generic
 
-_BOTH: dict[str, Any] = {"return_sequences": True, "return_state": True}
-_CELL = LSTM(2, **_BOTH)
+_CELL = LSTM(2, **BOTH)
 
 _MOST_CASES = 3
 """How many cases have to be right for a feature to count as one that the backend has."""
@@ -216,7 +216,7 @@ def what_is_not_supported_is_refused(subject: Subject, feature: str) -> None:
                     call()
 
 
-@law("CAP-2")
+@law("CAP-2", arrays=False)
 def what_is_not_supported_is_lacking(subject: Subject) -> None:
     """Past the library's check, what needs an undeclared feature raises or is wrong."""
     for feature in FEATURES:

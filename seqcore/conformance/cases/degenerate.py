@@ -8,18 +8,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqcore.conformance.laws import law, require, require_bits, require_close
-from seqcore.conformance.samples import (
+from seqcore.conformance.agreement import require_alike, require_right, require_same
+from seqcore.conformance.calls import (
     BATCH,
-    BOTH,
-    FEW,
     TIME,
     UNITS,
+    Call,
+    Named,
+    draw,
+    flat,
+    gradients_of,
+    linearized,
     outputs_of,
-    sample,
+    simple_rnn_step,
 )
+from seqcore.conformance.laws import law, require, require_bits, require_close
+from seqcore.conformance.levels import BOTH
 from seqcore.conformance.subject import Subject
+from seqcore.conformance.tolerance import CLOSED_FORM
 from seqcore.spec.layers import GRU, LSTM, AnyCell, AnyLayer, Bidirectional, SimpleRNN, Stack
+from seqcore.spec.outputs import state_names
 
 LAYERS: dict[str, AnyLayer] = {
     "rnn": SimpleRNN(UNITS, **BOTH),
@@ -53,7 +61,7 @@ def _shapes(name: str, batch: int, time: int | None) -> list[tuple[int, ...]]:
 
 
 def _require_shapes(result: Any, expected: list[tuple[int, ...]], what: str) -> None:
-    found = [np.shape(value) for value in outputs_of(result)]
+    found = [np.shape(value) for value in flat(result)]
     require(
         found == expected,
         f"{what}: expected the shapes {expected}, received {found}",
@@ -74,27 +82,27 @@ def _one_step(layer: AnyLayer) -> AnyLayer:
     )
 
 
+def _all_valid(subject: Subject, batch: int, time: int) -> dict[str, dict[str, Any]]:
+    """Return each way to say that all steps are valid, where there are masks at all."""
+    ways: dict[str, dict[str, Any]] = {"alone": {}}
+    if subject.supports("masks"):
+        ways["mask"] = {"mask": np.ones((batch, time), bool)}
+        ways["lengths"] = {"lengths": np.full(batch, time)}
+    return ways
+
+
 @law("DEG-1", over={name: name for name in LAYERS})
 def no_rows_in_no_rows_out(subject: Subject, name: str) -> None:
     """With a batch of 0 everything has its usual shape with 0 rows, whatever else is given."""
     layer = LAYERS[name]
     for time in (TIME, 0):
-        given = sample(subject, layer, "no rows", mask="valid", time=time)
-        nothing = {
-            "x": given.x[:0],
-            "initial_state": tuple(value[:0] for value in given.state),
-        }
-        ways: dict[str, dict[str, Any]] = {
-            "alone": {},
-            "mask": {"mask": np.ones((0, time), bool)},
-            "lengths": {"lengths": np.zeros(0, np.int64)},
-        }
-        for way, others in ways.items():
+        call = draw(subject, layer, "no rows", time=time).rows(slice(0))
+        for way, others in _all_valid(subject, 0, time).items():
             for each, steps in ((layer, time), (_one_step(layer), None)):
-                result = subject.apply(each, given.weights, **nothing, **others)
+                result = flat(subject.apply(each, call.weights, call.x, **call.given, **others))
                 what = f"{each} with batch 0, time {time}, {way}"
                 _require_shapes(result, _shapes(name, 0, steps), what)
-                kinds = {value.dtype.name for value in outputs_of(result)}
+                kinds = {value.dtype.name for value in result}
                 require(
                     kinds == {"float32"},
                     f"{what}: expected float32, received {', '.join(sorted(kinds))}",
@@ -105,33 +113,35 @@ def no_rows_in_no_rows_out(subject: Subject, name: str) -> None:
 def no_steps_give_the_initial_state(subject: Subject, name: str) -> None:
     """With time 0 a sequence has no steps, and the final state is the initial one."""
     layer = LAYERS[name]
-    given = sample(subject, layer, "no steps", time=0)
-    for others in ({}, {"mask": np.ones((BATCH, 0), bool)}, {"lengths": np.zeros(BATCH, int)}):
-        result = subject.apply(layer, given.weights, given.x, initial_state=given.state, **others)
-        what = f"{layer} with time 0"
+    call = draw(subject, layer, "no steps", time=0)
+    what = f"{layer} with time 0"
+    for others in _all_valid(subject, BATCH, 0).values():
+        result = subject.apply(layer, call.weights, call.x, **call.given, **others)
         _require_shapes(result, _shapes(name, BATCH, 0), what)
-        states = outputs_of(result)[-len(given.state) :]
-        for index, (one, two) in enumerate(zip(states, given.state, strict=True)):
-            require_bits(one, two, f"{what}: state {index}")
-    zeros = subject.apply(layer, given.weights, given.x)
-    for index, value in enumerate(outputs_of(zeros)[-len(given.state) :]):
-        require_bits(value, np.zeros_like(value), f"{layer} with time 0, no state: state {index}")
+        found = dict(zip(state_names(layer), result[-len(call.state) :], strict=True))
+        require_same(found, _states(call), what)
+    without = draw(subject, layer, "no steps", time=0, state=False)
+    require_same(outputs_of(subject, without), _states(without), f"{what}, no state")
+
+
+def _states(call: Call) -> Named:
+    """Return a call's initial state by the names of its outputs."""
+    return dict(zip(state_names(call.layer), call.state, strict=True))
 
 
 @law("DEG-2", over={mode: mode for mode in MERGES})
 def one_step_of_no_steps_is_the_initial_h(subject: Subject, mode: str) -> None:
     """The single step is the initial `h`, merged where the layer merges."""
     layer = Bidirectional(LSTM(UNITS), mode)
-    given = sample(subject, layer, "one step of none", time=0)
-    result = outputs_of(subject.apply(layer, given.weights, given.x, **given.given))
-    expected = MERGES[mode](given.state[0], given.state[2])
+    call = draw(subject, layer, "one step of none", time=0)
+    result = flat(subject.apply(layer, call.weights, call.x, **call.given))
+    expected = MERGES[mode](call.state[0], call.state[2])
     require(len(result) == len(expected), f"{layer}: expected {len(expected)} outputs")
     for one, two in zip(result, expected, strict=True):
-        require_close(one, two, 8, f"{layer} with time 0: y")
+        require_close(one, two, CLOSED_FORM, f"{layer} with time 0: y")
     cell = LSTM(UNITS)
-    given = sample(subject, cell, "one step of none", time=0)
-    y = subject.apply(cell, given.weights, given.x, **given.given)
-    require_bits(y, given.state[0], f"{cell} with time 0: y")
+    call = draw(subject, cell, "one step of none", time=0)
+    require_same(outputs_of(subject, call), {"y": call.state[0]}, f"{cell} with time 0")
 
 
 @law("DEG-3", over={name: name for name in ("lstm", "backwards", "unmerged", "stack")})
@@ -139,16 +149,14 @@ def one_step_drops_no_axis(subject: Subject, name: str) -> None:
     """With time 1, and with a batch of 1 too, every axis is there."""
     layer = LAYERS[name]
     for batch in (BATCH, 1) if name == "lstm" else (BATCH,):
-        given = sample(subject, layer, "one step of one", batch=batch, time=1)
-        whole = subject.apply(layer, given.weights, given.x, **given.given)
-        _require_shapes(whole, _shapes(name, batch, 1), f"{layer} with time 1, batch {batch}")
-        one = subject.apply(_one_step(layer), given.weights, given.x, **given.given)
-        _require_shapes(one, _shapes(name, batch, None), f"{layer} with time 1, one step")
-        for index, (step, sequence) in enumerate(
-            zip(outputs_of(one), outputs_of(whole), strict=True)
-        ):
-            expected = sequence[:, 0] if sequence.ndim == 3 else sequence
-            require_close(step, expected, FEW, f"{layer} with time 1: output {index}")
+        call = draw(subject, layer, "one step of one", batch=batch, time=1)
+        whole = outputs_of(subject, call)
+        what = f"{layer} with time 1"
+        _require_shapes(tuple(whole.values()), _shapes(name, batch, 1), f"{what}, batch {batch}")
+        one = outputs_of(subject, call.but(layer=_one_step(layer)))
+        _require_shapes(tuple(one.values()), _shapes(name, batch, None), f"{what}, one step")
+        expected = {key: y[:, 0] if y.ndim == 3 else y for key, y in whole.items()}
+        require_alike(one, expected, call, what)
 
 
 @law("DEG-3")
@@ -159,63 +167,50 @@ def one_step_is_the_equations_once(subject: Subject) -> None:
         SimpleRNN(UNITS, go_backwards=True, **BOTH),
         SimpleRNN(UNITS, go_backwards=True, keep_order=True, **BOTH),
     ):
-        given = sample(subject, layer, "equations once", time=1)
-        y, h = subject.apply(layer, given.weights, given.x, **given.given)
-        wide = {name: value.astype(np.float64) for name, value in given.weights.items()}
-        expected = np.tanh(
-            given.x[:, 0].astype(np.float64) @ wide["kernel"]
-            + given.state[0].astype(np.float64) @ wide["recurrent_kernel"]
-            + wide["bias"]
-        )
-        require_close(y, expected[:, None], FEW, f"{layer} with time 1: y")
-        require_close(h, expected, FEW, f"{layer} with time 1: h")
+        call = draw(subject, layer, "equations once", time=1)
+        h = simple_rnn_step(call.weights, call.x[:, 0], *call.state)
+        expected = {"y": h[:, None], "h": h}
+        require_right(outputs_of(subject, call), expected, call, f"{layer} with time 1")
 
 
-@law("DEG-3", over={"lstm": LSTM(UNITS, **BOTH), "gru": GRU(UNITS, **BOTH)})
+CELLS: dict[str, AnyCell] = {"lstm": LSTM(UNITS, **BOTH), "gru": GRU(UNITS, **BOTH)}
+
+
+@law("DEG-3", over=CELLS)
 def one_step_is_the_first_of_many(subject: Subject, layer: AnyCell) -> None:
     """The first step of a sequence is what the call with that step alone gives, both ways."""
-    given = sample(subject, layer, "first of many")
-    whole = subject.apply(layer, given.weights, given.x, **given.given)
+    call = draw(subject, layer, "first of many")
+    first = call.steps(slice(1))
+    one = outputs_of(subject, first)
+    begun = {"y": outputs_of(subject, call)["y"][:, :1]}
+    require_alike(one, begun, first, f"{layer}, the first step alone")
     pair = Bidirectional(layer, merge_mode="none")
+    prefixes = ("forward", "backward")
     weights = {
-        prefix + name: value
-        for prefix in ("forward.", "backward.")
-        for name, value in given.weights.items()
+        f"{prefix}.{name}": value for prefix in prefixes for name, value in call.weights.items()
     }
-    first = given.x[:, :1]
-    one = subject.apply(layer, given.weights, first, **given.given)
-    both = subject.apply(pair, weights, first, initial_state=given.state * 2)
-    require_close(one.y, whole.y[:, :1], FEW, f"{layer}: the first step alone")
-    require_close(both.forward_y, one.y, FEW, f"{pair} with time 1: forward_y")
-    require_close(both.backward_y, one.y, FEW, f"{pair} with time 1: backward_y")
-    for index, (ahead, behind) in enumerate(
-        zip(both[2 : 2 + len(given.state)], both[2 + len(given.state) :], strict=True)
-    ):
-        require_close(ahead, one[1 + index], FEW, f"{pair} with time 1: forward state {index}")
-        require_close(behind, one[1 + index], FEW, f"{pair} with time 1: backward state {index}")
+    both = first.but(layer=pair, weights=weights).giving(initial_state=call.state * 2)
+    expected = {f"{prefix}_{name}": value for prefix in prefixes for name, value in one.items()}
+    require_alike(outputs_of(subject, both), expected, first, f"{pair} with time 1")
 
 
-@law("MASK-5", "DEG-2", over={"lstm": LSTM(UNITS, **BOTH), "gru": GRU(UNITS, **BOTH)})
+@law("MASK-5", "DEG-2", needs=("masks",), over=CELLS)
 def a_length_of_zero_is_a_row_without_steps(subject: Subject, layer: AnyCell) -> None:
     """Such a row gives what a call with no steps gives: its initial state."""
-    given = sample(subject, layer, "length of zero", mask="lengths")
-    lengths = given.given["lengths"].copy()
+    call = draw(subject, layer, "length of zero", mask="lengths")
+    lengths = call.given["lengths"].copy()
     lengths[0] = 0
-    result = subject.apply(
-        layer, given.weights, given.x, lengths=lengths, initial_state=given.state
-    )
-    none = subject.apply(layer, given.weights, given.x[:, :0], initial_state=given.state)
-    for name, one, two in zip(result._fields[1:], result[1:], none[1:], strict=True):
-        require_bits(one[0], two[0], f"{layer}, row of length 0: {name}")
-    require_bits(result.y[0], np.zeros_like(result.y[0]), f"{layer}, row of length 0: y")
-    step = subject.apply(
-        layer.replace(return_sequences=False),
-        given.weights,
-        given.x,
-        lengths=lengths,
-        initial_state=given.state,
-    )
-    require_bits(step.y[0], given.state[0][0], f"{layer}, row of length 0: y of one step")
+    call = call.giving(lengths=lengths)
+    found = outputs_of(subject, call)
+    nothing = draw(subject, layer, call.label).row(0).steps(slice(0))
+    without = outputs_of(subject, nothing)
+    what = f"{layer}, row of length 0"
+    first = {name: value[:1] for name, value in found.items()}
+    expected = {"y": np.zeros_like(first["y"])} | {name: without[name] for name in _states(call)}
+    require_same(first, expected, what)
+    one_step = call.but(layer=layer.replace(return_sequences=False))
+    y = outputs_of(subject, one_step)["y"]
+    require_bits(y[0], call.state[0][0], f"{what}: y of one step")
 
 
 GRADIENT_LAYERS = {
@@ -227,18 +222,17 @@ GRADIENT_LAYERS = {
 def gradients_of_nothing_have_their_shapes(subject: Subject, layer: AnyLayer) -> None:
     """Weights have gradients of zeros; x and states have gradients of their own shapes."""
     for batch, time in ((0, TIME), (BATCH, 0), (0, 0)):
-        given = sample(subject, layer, "gradients of nothing", batch=BATCH, time=time)
-        x, state = given.x[:batch], tuple(value[:batch] for value in given.state)
-        outputs, pullback = subject.vjp(layer, given.weights, x, initial_state=state)
+        call = draw(subject, layer, "gradients of nothing", time=time).rows(slice(batch))
+        outputs, pullback = linearized(subject, call)
         found = pullback(tuple(np.ones_like(y) for y in outputs))
         what = f"{layer} with batch {batch}, time {time}"
         require(
-            set(found.weights) == set(given.weights),
+            set(found.weights) == set(call.weights),
             f"{what}: expected gradients of all weights",
-            expected=", ".join(given.weights),
+            expected=", ".join(call.weights),
             received=", ".join(found.weights),
         )
-        for name, value in given.weights.items():
+        for name, value in call.weights.items():
             gradient = found.weights[name]
             require(
                 gradient.shape == value.shape and not gradient.any(),
@@ -246,7 +240,7 @@ def gradients_of_nothing_have_their_shapes(subject: Subject, layer: AnyLayer) ->
                 expected=np.zeros_like(value),
                 received=gradient,
             )
-        expected = [x.shape, *(value.shape for value in state)]
+        expected = [call.x.shape, *(value.shape for value in call.state)]
         _require_shapes((found.x, *found.initial_state), expected, f"{what}: gradients")
 
 
@@ -254,38 +248,36 @@ def gradients_of_nothing_have_their_shapes(subject: Subject, layer: AnyLayer) ->
 def with_no_steps_a_state_has_the_cotangents_of_its_outputs(subject: Subject, mode: str) -> None:
     """The gradient of a state is the sum over the outputs that are it, through the merge."""
     layer = Bidirectional(LSTM(UNITS, return_state=True), mode)
-    given = sample(subject, layer, "cotangents of nothing", time=0)
-    outputs, pullback = subject.vjp(layer, given.weights, given.x, **given.given)
-    random = subject.random("cotangents of nothing")
-    drawn = tuple(random.standard_normal(y.shape).astype(np.float32) for y in outputs)
-    merged, states = drawn[:-4], drawn[-4:]
-    forward, backward = given.state[0], given.state[2]
-    d_forward, d_backward = {
+    call = draw(subject, layer, "cotangents of nothing", time=0)
+    merged, states = call.cotangents[:-4], call.cotangents[-4:]
+    forward, backward = call.state[0], call.state[2]
+    parts: dict[str, Callable[[], tuple[Any, Any]]] = {
         "concat": lambda: (merged[0][:, :UNITS], merged[0][:, UNITS:]),
         "sum": lambda: (merged[0], merged[0]),
         "mul": lambda: (merged[0] * backward, merged[0] * forward),
         "ave": lambda: (merged[0] / 2, merged[0] / 2),
         "none": lambda: (merged[0], merged[-1]),
-    }[mode]()
+    }
+    d_forward, d_backward = parts[mode]()
     expected = (states[0] + d_forward, states[1], states[2] + d_backward, states[3])
-    found = pullback(drawn).initial_state
-    for index, (one, two) in enumerate(zip(found, expected, strict=True)):
-        require_close(one, two, 8, f"{layer} with time 0: gradient of state {index}")
+    _require_state_gradients(subject, call, expected)
 
 
-@law("DEG-4", needs=("gradients",), over={"lstm": LSTM(UNITS, **BOTH), "gru": GRU(UNITS, **BOTH)})
+@law("DEG-4", needs=("gradients",), over=CELLS)
 def with_no_steps_a_cell_passes_its_cotangents_on(subject: Subject, layer: AnyCell) -> None:
     """The gradient of each state of a cell is the cotangent of that state."""
-    given = sample(subject, layer, "cotangents of a cell", time=0)
-    outputs, pullback = subject.vjp(layer, given.weights, given.x, **given.given)
-    random = subject.random("cotangents of a cell")
-    drawn = tuple(random.standard_normal(y.shape).astype(np.float32) for y in outputs)
-    for index, (one, two) in enumerate(zip(pullback(drawn).initial_state, drawn[1:], strict=True)):
-        require_close(one, two, 8, f"{layer} with time 0: gradient of state {index}")
-    single = layer.replace(return_sequences=False)
-    outputs, pullback = subject.vjp(single, given.weights, given.x, **given.given)
-    drawn = tuple(random.standard_normal(y.shape).astype(np.float32) for y in outputs)
-    expected = (drawn[0] + drawn[1], *drawn[2:])
-    for index, (one, two) in enumerate(zip(pullback(drawn).initial_state, expected, strict=True)):
-        require_close(one, two, 8, f"{single} with time 0: gradient of state {index}")
-    _require_shapes(pullback(drawn).x, [given.x.shape], f"{single} with time 0: gradient of x")
+    call = draw(subject, layer, "cotangents of a cell", time=0)
+    _require_state_gradients(subject, call, call.cotangents[1:])
+    single = draw(subject, layer.replace(return_sequences=False), call.label, time=0)
+    y, h, *others = single.cotangents
+    _require_state_gradients(subject, single, (y + h, *others))
+
+
+def _require_state_gradients(subject: Subject, call: Call, expected: tuple[Any, ...]) -> None:
+    """Depart unless the states of a call without steps have these gradients, and x an empty one."""
+    found = gradients_of(subject, call)
+    what = f"{call.layer} with time 0: gradient of"
+    for name, value in zip(state_names(call.layer), expected, strict=True):
+        state = f"initial_state.{name}"
+        require_close(found[f"gradient of {state}"], value, CLOSED_FORM, f"{what} {state}")
+    _require_shapes(found["gradient of x"], [call.x.shape], f"{what} x")

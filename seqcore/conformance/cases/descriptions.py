@@ -15,8 +15,21 @@ from typing import Any
 import numpy as np
 
 from seqcore import weights as weight_files
-from seqcore.conformance.laws import law, require, require_bits, require_close, require_error
-from seqcore.conformance.samples import BATCH, BOTH, FEATURES, FEW, TIME, UNITS, sample
+from seqcore.conformance.agreement import require_alike, require_right, require_same
+from seqcore.conformance.calls import (
+    BATCH,
+    FEATURES,
+    TIME,
+    UNITS,
+    Call,
+    copied,
+    draw,
+    outputs_of,
+    simple_rnn_step,
+    zero_weights,
+)
+from seqcore.conformance.laws import law, require, require_bits, require_error
+from seqcore.conformance.levels import BOTH
 from seqcore.conformance.subject import Subject
 from seqcore.errors import FileError, ShapeError, SpecError, WeightsError
 from seqcore.spec import description
@@ -63,22 +76,20 @@ WEIGHTS: dict[str, tuple[AnyCell, Shapes]] = {
 @law("NAME-1", over={"lstm": LSTM(UNITS, **BOTH), "gru": GRU(UNITS, **BOTH)})
 def the_axes_are_batch_time_features(subject: Subject, layer: AnyCell) -> None:
     """Rows stay apart along the first axis, and steps follow one another along the second."""
-    given = sample(subject, layer, "axes")
-    y, *states = subject.apply(layer, given.weights, given.x, **given.given)
-    for name, value, shape in [
-        ("y", y, (BATCH, TIME, UNITS)),
-        *((name, value, (BATCH, UNITS)) for name, value in zip("hc", states, strict=False)),
-    ]:
+    call = draw(subject, layer, "axes")
+    found = outputs_of(subject, call)
+    for name, value in found.items():
+        shape = (BATCH, TIME, UNITS) if name == "y" else (BATCH, UNITS)
         require(
             value.shape == shape,
             f"{layer}: {name}: expected {shape}, received {value.shape}",
             expected=shape,
             received=value.shape,
         )
-    x = given.x.copy()
+    x = call.x.copy()
     x[1, 2] += 1
-    other = subject.apply(layer, given.weights, x, **given.given).y
-    changed = np.abs(other - y).max(-1) > 1e-5
+    other = outputs_of(subject, call.but(x=x))
+    changed = np.abs(other["y"] - found["y"]).max(-1) > 1e-5
     expected = np.zeros((BATCH, TIME), bool)
     expected[1, 2:] = changed[1, 2:]  # a later change may have died away
     require(
@@ -93,17 +104,12 @@ def the_axes_are_batch_time_features(subject: Subject, layer: AnyCell) -> None:
 def features_are_one_or_more(subject: Subject) -> None:
     """One feature is enough, none is an error."""
     layer = SimpleRNN(UNITS, return_sequences=True)
-    random = subject.random("one feature")
-    weights = {
-        name: random.standard_normal(shape).astype(np.float32)
-        for name, shape in layer.weight_shapes(1).items()
-    }
-    x = random.standard_normal((BATCH, TIME, 1)).astype(np.float32)
-    y = subject.apply(layer, weights, x)
-    first = np.tanh(x[:, 0].astype(np.float64) @ weights["kernel"] + weights["bias"])
-    require_close(y[:, 0], first, FEW, f"{layer} over one feature: step 0")
+    call = draw(subject, layer, "one feature", state=False, features=1)
+    first = {"y": outputs_of(subject, call)["y"][:, 0]}
+    expected = {"y": simple_rnn_step(call.weights, call.x[:, 0], *call.state)}
+    require_right(first, expected, call, f"{layer} over one feature, step 0")
     with require_error(ShapeError, f"{layer} over no features"):
-        subject.apply(layer, weights, x[:, :, :0])
+        outputs_of(subject, call.but(x=call.x[:, :, :0]))
     with require_error(SpecError, f"{layer}: weights for no features", "features"):
         layer.init(0)
 
@@ -139,87 +145,82 @@ def a_cell_has_exactly_these_weights(subject: Subject, pair: tuple[AnyCell, Shap
 @law("NAME-2", over={name: WEIGHTS[name][0] for name in ("rnn", "lstm", "gru", "gru-before")})
 def both_matrices_multiply_from_the_right(subject: Subject, layer: AnyCell) -> None:
     """Units that are renumbered, in rows and columns of each block, renumber the results."""
-    given = sample(subject, layer, "units renumbered")
+    call = draw(subject, layer, "units renumbered")
     order = [1, 0]
 
     def renumbered(name: str, value: Any) -> Any:
         blocks = value.reshape(*value.shape[:-1], -1, UNITS)[..., order].reshape(value.shape)
         return blocks[order] if name == "recurrent_kernel" else blocks
 
-    weights = {name: renumbered(name, value) for name, value in given.weights.items()}
-    state = tuple(value[:, order] for value in given.state)
-    one = subject.apply(layer, given.weights, given.x, initial_state=given.state)
-    two = subject.apply(layer, weights, given.x, initial_state=state)
-    for name, first, second in zip(one._fields, one, two, strict=True):
-        require_close(second[..., order], first, FEW, f"{layer}, units renumbered: {name}")
+    weights = {name: renumbered(name, value) for name, value in call.weights.items()}
+    other = call.but(weights=weights).giving(initial_state=[h[:, order] for h in call.state])
+    found = {name: value[..., order] for name, value in outputs_of(subject, other).items()}
+    require_alike(found, outputs_of(subject, call), call, f"{layer}, units renumbered")
     # A recurrent kernel with one row takes in one unit's h alone.
-    weights = dict(given.weights)
-    weights["recurrent_kernel"] = weights["recurrent_kernel"] * np.array([[1], [0]], np.float32)
-    h, *rest = given.state
-    moved = [np.stack([h[:, 0], h[:, 1] + shift], 1) for shift in (0, np.float32(1))]
-    first = given.x[:, :1]
+    weights = copied(call.weights)
+    weights["recurrent_kernel"][1] = 0
     if isinstance(layer, GRU):  # of which h_t holds a part of h_{t-1} without any product
-        n = slice(0, UNITS)
+        z = slice(0, UNITS)
         for array in weights.values():
-            array[..., n] = 0
-        weights["bias"] = weights["bias"].copy()
-        weights["bias"][n] = -1e4
-    one, two = (subject.apply(layer, weights, first, initial_state=(each, *rest)) for each in moved)
-    require_close(two.y, one.y, FEW, f"{layer}, recurrent_kernel[1:] of zero: y from another h[1]")
+            array[..., z] = 0
+        weights["bias"][z] = -1e4
+    one = call.steps(slice(1)).but(weights=weights)
+    h, *rest = call.state
+    two = one.giving(initial_state=(h + np.array([0, 1], np.float32), *rest))
+    found, expected = outputs_of(subject, two), {"y": outputs_of(subject, one)["y"]}
+    require_alike(found, expected, one, f"{layer}, recurrent_kernel[1:] of zero, another h[1]")
 
 
 @law("NAME-3", over={"lstm": LSTM(UNITS, **BOTH), "gru": GRU(UNITS, **BOTH)})
 def a_block_of_each_array_is_the_same_gate(subject: Subject, layer: AnyCell) -> None:
     """A feature that is always 1 is a bias: its row of the kernel has the bias's blocks."""
-    given = sample(subject, layer, "feature as bias")
-    x = given.x.copy()
-    x[:, :, 0] = 1
-    inside = {name: value.copy() for name, value in given.weights.items()}
+    call = draw(subject, layer, "feature as bias")
+    call.x[:, :, 0] = 1
+    inside = copied(call.weights)
     inside["kernel"][0] += inside["bias"]
     inside["bias"][:] = 0
-    one = subject.apply(layer, given.weights, x, **given.given)
-    two = subject.apply(layer, inside, x, **given.given)
-    for name, first, second in zip(one._fields, one, two, strict=True):
-        require_close(second, first, FEW, f"{layer} with its bias in the kernel: {name}")
+    found, expected = outputs_of(subject, call.but(weights=inside)), outputs_of(subject, call)
+    require_alike(found, expected, call, f"{layer} with its bias in the kernel")
+
+
+def _biased(call: Call, name: str, blocks: dict[int, float]) -> Call:
+    """Return a call whose weights are 0 but for some blocks of a bias."""
+    weights = zero_weights(call.layer)
+    for block, value in blocks.items():
+        weights[name][block * UNITS : (block + 1) * UNITS] = value
+    return call.but(weights=weights)
 
 
 @law("NAME-3")
 def the_order_of_an_lstm_is_i_f_g_o(subject: Subject) -> None:
     """Each block of the bias alone does what its gate does."""
     layer = LSTM(UNITS, **BOTH)
-    given = sample(subject, layer, "order of an LSTM")
-    h, c = given.state
-    weights = {name: np.zeros_like(value) for name, value in given.weights.items()}
-    wide = c.astype(np.float64)
+    drawn = draw(subject, layer, "order of an LSTM")
+    c = drawn.state[1].astype(np.float64)
     # In front of each line: which blocks are large, and what the last c then is.
     half, steps = 0.5, np.arange(TIME)
     added = float((half**steps).sum())
     for blocks, last, out in (
-        ({1: 1e4}, wide, half),
-        ({1: -1e4}, np.zeros_like(wide), half),
-        ({0: 1e4, 2: 1e4}, wide * half**TIME + added, half),
-        ({0: -1e4, 2: 1e4}, wide * half**TIME, half),
-        ({2: -1e4}, wide * half**TIME - half * added, half),
-        ({1: 1e4, 3: 1e4}, wide, 1.0),
-        ({1: 1e4, 3: -1e4}, wide, 0.0),
+        ({1: 1e4}, c, half),
+        ({1: -1e4}, np.zeros_like(c), half),
+        ({0: 1e4, 2: 1e4}, c * half**TIME + added, half),
+        ({0: -1e4, 2: 1e4}, c * half**TIME, half),
+        ({2: -1e4}, c * half**TIME - half * added, half),
+        ({1: 1e4, 3: 1e4}, c, 1.0),
+        ({1: 1e4, 3: -1e4}, c, 0.0),
     ):
-        bias = np.zeros((4, UNITS), np.float32)
-        for block, value in blocks.items():
-            bias[block] = value
-        weights["bias"] = bias.reshape(-1)
-        found = subject.apply(layer, weights, given.x, initial_state=(h, c))
+        call = _biased(drawn, "bias", blocks)
+        expected = {"c": last, "h": out * np.tanh(last)}
         what = f"{layer} with bias {blocks} by block"
-        require_close(found.c, last, FEW, f"{what}: c")
-        require_close(found.h, out * np.tanh(last), FEW, f"{what}: h")
+        require_right(outputs_of(subject, call), expected, call, what)
 
 
 @law("NAME-3")
 def the_order_of_a_gru_is_z_r_n(subject: Subject) -> None:
     """Each block of the biases alone does what its gate does."""
     layer = GRU(UNITS, **BOTH)
-    given = sample(subject, layer, "order of a GRU")
-    weights = {name: np.zeros_like(value) for name, value in given.weights.items()}
-    h = given.state[0].astype(np.float64)
+    drawn = draw(subject, layer, "order of a GRU")
+    h = drawn.state[0].astype(np.float64)
     half = 0.5**TIME
     for name in ("bias", "recurrent_bias"):
         for blocks, last in (
@@ -229,12 +230,9 @@ def the_order_of_a_gru_is_z_r_n(subject: Subject) -> None:
             ({2: 1e4}, h * half + 1 - half),
             ({1: -1e4, 2: 1e4}, h * half + (1 - half if name == "bias" else 0)),
         ):
-            bias = np.zeros((3, UNITS), np.float32)
-            for block, value in blocks.items():
-                bias[block] = value
-            used = weights | {name: bias.reshape(-1)}
-            found = subject.apply(layer, used, given.x, **given.given)
-            require_close(found.h, last, FEW, f"{layer} with {name} {blocks} by block: h")
+            call = _biased(drawn, name, blocks)
+            what = f"{layer} with {name} {blocks} by block"
+            require_right(outputs_of(subject, call), {"h": last}, call, what)
 
 
 @law("NAME-4")
@@ -262,18 +260,14 @@ def prefixes_combine_from_the_outside_in(subject: Subject) -> None:
         expected=shapes,
         received=found,
     )
-    random = subject.random("prefixes")
-    weights = {
-        name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()
-    }
-    x = random.standard_normal((BATCH, TIME, FEATURES)).astype(np.float32)
-    one = subject.apply(layer, weights, x)
-    two = subject.apply(layer, dict(reversed(weights.items())), x)
-    require_bits(two, one, f"{layer} with its weights in another order")
+    call = draw(subject, layer, "prefixes", state=False)
+    reordered = call.but(weights=dict(reversed(call.weights.items())))
+    one, two = outputs_of(subject, call), outputs_of(subject, reordered)
+    require_same(two, one, f"{layer} with its weights in another order")
     for old, new in (("layers.1.kernel", "layers.2.kernel"), ("layers.0.forward.bias", "bias")):
-        renamed = {new if name == old else name: value for name, value in weights.items()}
+        renamed = {new if name == old else name: value for name, value in call.weights.items()}
         with require_error(WeightsError, f"{layer} with {old} called {new}", old):
-            subject.apply(layer, renamed, x)
+            outputs_of(subject, call.but(weights=renamed))
 
 
 # --- DESC-1 to DESC-4 ----------------------------------------------------------------------------
@@ -336,7 +330,7 @@ def _require_equal(found: Any, expected: Any, what: str) -> None:
     require(found == expected, f"{what}: expected {expected!r}, received {found!r}")
 
 
-@law("DESC-1", over=FIELDS)
+@law("DESC-1", arrays=False, over=FIELDS)
 def the_type_is_the_name(
     subject: Subject, entry: tuple[AnyLayer, dict[str, Any], dict[str, Any]]
 ) -> None:
@@ -349,7 +343,7 @@ def the_type_is_the_name(
         _require_equal(data.get("type"), name, f"{name} as {form}: type")
 
 
-@law("DESC-1")
+@law("DESC-1", arrays=False)
 def members_and_initializers_are_tables(subject: Subject) -> None:
     """A member is such a table; an initializer is its name or a table with its parameters."""
     member = {"type": "GRU", "units": 2, "return_sequences": True}
@@ -389,7 +383,7 @@ def members_and_initializers_are_tables(subject: Subject) -> None:
             )
 
 
-@law("DESC-2", over=FIELDS)
+@law("DESC-2", arrays=False, over=FIELDS)
 def these_are_all_fields_with_their_defaults(
     subject: Subject, entry: tuple[AnyLayer, dict[str, Any], dict[str, Any]]
 ) -> None:
@@ -417,7 +411,7 @@ def these_are_all_fields_with_their_defaults(
             description.from_json(json.dumps({"type": name}))
 
 
-@law("DESC-2")
+@law("DESC-2", arrays=False)
 def a_description_holds_no_null(subject: Subject) -> None:
     """No merging is `"none"`, an equal backward layer is left out, and None is read so."""
     cell = LSTM(2, return_sequences=True)
@@ -433,7 +427,7 @@ def a_description_holds_no_null(subject: Subject) -> None:
         require("null" not in text, f"{each} as JSON: expected no null", received=text)
 
 
-@law("DESC-3")
+@law("DESC-3", arrays=False)
 def unknown_fields_and_types_are_errors(subject: Subject) -> None:
     """A field that a layer or initializer lacks, a type that is unknown or missing."""
     lstm: dict[str, Any] = {"type": "LSTM", "units": 2}
@@ -484,7 +478,7 @@ MANY: tuple[AnyLayer, ...] = (
 )
 
 
-@law("DESC-4")
+@law("DESC-4", arrays=False)
 def what_is_written_reads_back_equal(subject: Subject) -> None:
     """In JSON and in TOML, with every field of every layer."""
     layers = (*MANY, *(layer for layer, _, _ in FIELDS.values()))
@@ -502,7 +496,7 @@ def what_is_written_reads_back_equal(subject: Subject) -> None:
             require(one != two, f"expected two layers to differ: {one!r}, {two!r}")
 
 
-@law("DESC-4")
+@law("DESC-4", arrays=False)
 def equal_fields_are_equal_layers(subject: Subject) -> None:
     """However defaults, initializers and equal members were given."""
     sequences: dict[str, Any] = {"return_sequences": True}
@@ -555,7 +549,7 @@ def _file(header: dict[str, Any], body: bytes) -> bytes:
     return struct.pack("<Q", len(text)) + text + body
 
 
-@law("DESC-5", over={dtype: dtype for dtype in DTYPE_TAGS})
+@law("DESC-5", arrays=False, over={dtype: dtype for dtype in DTYPE_TAGS})
 def a_file_gives_back_layer_and_weights(subject: Subject, dtype: str) -> None:
     """The layer is equal and the weights are the same bits, odd numbers included."""
     random = subject.random("weights of a file")
@@ -589,14 +583,12 @@ def a_file_gives_back_layer_and_weights(subject: Subject, dtype: str) -> None:
 @law("DESC-5")
 def a_loaded_layer_runs(subject: Subject) -> None:
     """What was read gives the bits that what was written gives."""
-    given = sample(subject, FILED, "loaded layer")
+    call = draw(subject, FILED, "loaded layer")
     with _folder() as folder:
-        weight_files.save(folder / "layer", FILED, given.weights)
+        weight_files.save(folder / "layer", FILED, call.weights)
         layer, weights = weight_files.load(folder / "layer")
-    expected = subject.apply(FILED, given.weights, given.x, **given.given)
-    found = subject.apply(layer, weights, given.x, **given.given)
-    for name, one, two in zip(expected._fields, found, expected, strict=True):
-        require_bits(one, two, f"{FILED} from a file: {name}")
+    found = outputs_of(subject, call.but(layer=layer, weights=weights))
+    require_same(found, outputs_of(subject, call), f"{FILED} from a file")
 
 
 def _metadata(change: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
@@ -647,7 +639,7 @@ def _good(folder: Path) -> bytes:
     return (folder / "good").read_bytes()
 
 
-@law("DESC-5", over={what.replace(" ", "-"): what for what in HOSTILE})
+@law("DESC-5", arrays=False, over={what.replace(" ", "-"): what for what in HOSTILE})
 def a_file_that_is_not_what_it_says(subject: Subject, what: str) -> None:
     """It raises `FileError`, which names the file."""
     with _folder() as folder:
@@ -659,7 +651,7 @@ def a_file_that_is_not_what_it_says(subject: Subject, what: str) -> None:
             weight_files.load(path)
 
 
-@law("DESC-5")
+@law("DESC-5", arrays=False)
 def absent_truncated_and_foreign_files(subject: Subject) -> None:
     """No file, one cut anywhere, one with more behind it, and files of other kinds."""
     with _folder() as folder:
@@ -699,7 +691,7 @@ class Trap:
         return _spring, ("unpickled",)
 
 
-@law("DESC-5")
+@law("DESC-5", arrays=False)
 def nothing_in_a_file_is_executed(subject: Subject) -> None:
     """A pickle, whole or where numbers are expected, is data or an error."""
     trap = pickle.dumps(Trap())

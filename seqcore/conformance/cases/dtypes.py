@@ -7,25 +7,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seqcore.conformance.agreement import require_same
 from seqcore.conformance.calls import (
     BIDIRECTIONAL,
-    BOTH,
     CELLS,
     OTHERS,
     Call,
     Named,
     draw,
     flat,
+    gates_of,
     gradients_by_name,
     gradients_of,
     implementations,
     linearized,
     outputs_of,
-    require_same,
     results_of,
     structured,
 )
-from seqcore.conformance.laws import law, require, require_bits, require_error, unit_eps
+from seqcore.conformance.deviations import unit_eps
+from seqcore.conformance.laws import law, require, require_bits, require_error
+from seqcore.conformance.levels import BOTH
 from seqcore.conformance.subject import Subject
 from seqcore.errors import DtypeError
 from seqcore.spec.dtypes import DTYPES, HALF_DTYPES, numpy_dtype
@@ -46,8 +48,7 @@ def one_dtype_for_everything(subject: Subject, given: tuple[str, AnyLayer]) -> N
     for name, value in outputs_of(subject, without).items():
         _require_dtype(value, dtype, f"{layer} in {dtype}, no initial state: {name}")
     if subject.supports("gates"):
-        shown = subject.gates(layer, call.weights, call.x, **call.given)
-        for name, value in shown.items():
+        for name, value in gates_of(subject, call).items():
             _require_dtype(value, dtype, f"{layer} in {dtype}: {name} of gates")
 
 
@@ -92,8 +93,8 @@ def _each_argument(call: Call, function: Any) -> dict[str, Call]:
         for name, value in call.weights.items()
     }
     found["x"] = call.but(x=function(call.x))
-    for index, value in enumerate(call.given["initial_state"]):
-        states = list(call.given["initial_state"])
+    for index, value in enumerate(call.state):
+        states = list(call.state)
         states[index] = function(value)
         found[f"initial_state[{index}]"] = call.giving(initial_state=tuple(states))
     return found
@@ -161,7 +162,7 @@ def sequences_alone_are_read_as_float32(subject: Subject) -> None:
     layer = CELLS["lstm"]
     call = draw(subject, layer, "sequences alone")
     lists = {name: value.tolist() for name, value in call.weights.items()}
-    states = [value.tolist() for value in call.given["initial_state"]]
+    states = [value.tolist() for value in call.state]
     found = subject.apply(layer, lists, call.x.tolist(), initial_state=states)
     for one, two in zip(flat(found), outputs_of(subject, call).values(), strict=True):
         require_bits(one, two, "weights, x and state as lists, against float32")
@@ -215,7 +216,7 @@ def other_arrays_are_an_error(subject: Subject, name: str) -> None:
             outputs_of(subject, changed)
     everything = call.but(
         weights={key: other(value) for key, value in call.weights.items()}, x=other(call.x)
-    ).giving(initial_state=tuple(other(value) for value in call.given["initial_state"]))
+    ).giving(initial_state=tuple(other(value) for value in call.state))
     with require_error(DtypeError, f"all arguments of {name}"):
         outputs_of(subject, everything)
 
@@ -299,7 +300,7 @@ def roundings_count_as_the_identity(subject: Subject, given: tuple[str, str]) ->
     kind = call.x.dtype
     d_y = np.zeros((1, STEPS, 1), kind)
     d_y[:, -1] = 1
-    states = len(call.given["initial_state"])
+    states = len(call.state)
     call = call.but(cotangents=(d_y, *(np.zeros((1, 1), kind) for _ in range(states))))
     found = gradients_of(subject, call)
     what = f"{call.layer} in {dtype}, {STEPS} increments that are rounded away"

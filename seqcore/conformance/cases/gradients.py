@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seqcore.conformance.agreement import require_alike, require_same
 from seqcore.conformance.calls import (
     BIDIRECTIONAL,
-    BOTH,
     CELLS,
     MAIN,
     OTHERS,
     Call,
     Named,
+    by_name,
     copied,
     draw,
     flat,
@@ -23,11 +24,10 @@ from seqcore.conformance.calls import (
     gradients_of,
     linearized,
     outputs_of,
-    require_alike,
-    require_same,
     structured,
 )
 from seqcore.conformance.laws import law, require, require_bits
+from seqcore.conformance.levels import BOTH
 from seqcore.conformance.subject import Subject
 from seqcore.spec.layers import GRU, LSTM, AnyLayer, Bidirectional, SimpleRNN
 from seqcore.spec.outputs import output_names, state_names, state_units
@@ -60,8 +60,8 @@ def outputs_are_those_of_apply(subject: Subject, layer: AnyLayer) -> None:
         expected=names,
         received=fields,
     )
-    for name, one, two in zip(names, flat(outputs), flat(applied), strict=True):
-        require_alike({name: one}, {name: two}, f"{layer}: outputs of vjp")
+    found, expected = by_name(layer, outputs), by_name(layer, applied)
+    require_alike(found, expected, call, f"{layer}: outputs of vjp")
 
 
 @law("GRAD-1", needs=("gradients",), over=FORMS)
@@ -106,14 +106,16 @@ def cotangents_belong_to_their_outputs(
     names = output_names(layer)
     cotangent = call.cotangents[names.index(state)]
 
-    def alone(name: str) -> Named:
+    def alone(name: str) -> Call:
         cotangents = tuple(np.zeros_like(d) for d in call.cotangents)
         target = cotangents[names.index(name)]
         (target[:, step] if name == sequence else target)[...] = cotangent
-        return gradients_of(subject, call.but(cotangents=cotangents))
+        return call.but(cotangents=cotangents)
 
+    of_state, of_sequence = alone(state), alone(sequence)
+    found, expected = gradients_of(subject, of_state), gradients_of(subject, of_sequence)
     what = f"{layer}: a cotangent of {state}, against one of step {step} of {sequence}"
-    require_alike(alone(state), alone(sequence), what)
+    require_alike(found, expected, of_state, what)
 
 
 @law("GRAD-2", tier="smoke", needs=("gradients",), over={**MAIN, "unmerged": UNLIKE})
@@ -176,11 +178,19 @@ def gradients_are_linear_in_the_cotangents(subject: Subject, layer: AnyLayer) ->
         return copied(gradients_by_name(layer, pullback(structured(cotangents))))
 
     a, b = np.float32(0.75), np.float32(-1.5)
-    mixed = tuple(a * one + b * two for one, two in zip(call.cotangents, other, strict=True))
+    mixed = call.but(
+        cotangents=tuple(a * one + b * two for one, two in zip(call.cotangents, other, strict=True))
+    )
     one, two = gradients(call.cotangents), gradients(other)
     expected = {name: a * one[name] + b * two[name] for name in one}
-    require_alike(gradients(mixed), expected, f"{layer}: cotangents {a}*one + {b}*other")
-    zeros = gradients(tuple(np.zeros_like(d) for d in mixed))
+    require_alike(
+        gradients(mixed.cotangents),
+        expected,
+        mixed,
+        f"{layer}: cotangents {a}*one + {b}*other",
+        results=1 + float(abs(a) + abs(b)),
+    )
+    zeros = gradients(tuple(np.zeros_like(d) for d in call.cotangents))
     for name, value in zeros.items():
         require(not value.any(), f"{layer}, cotangents 0: expected 0 as {name}", received=value)
 
@@ -198,7 +208,8 @@ def gradients_of_weights_add_up_over_rows(subject: Subject, layer: AnyLayer) -> 
             target[row] = d[row]
         part = gradients_of(subject, call.but(cotangents=alone))
         total = {name: total[name] + part[name] for name in weights}
-    require_alike(whole, total, f"{layer}: against the sum over rows")
+    rows = len(call.x)
+    require_alike(whole, total, call, f"{layer}: against the sum over rows", results=1 + rows)
 
 
 @law("GRAD-3", needs=("gradients", "masks", "float64"), over=MAIN)
@@ -253,7 +264,7 @@ def _arguments(call: Call) -> dict[str, tuple[NDArray[Any], Callable[[Any], Call
 
     def state(index: int) -> Callable[[Any], Call]:
         def moved(d: Any) -> Call:
-            states = list(call.given["initial_state"])
+            states = list(call.state)
             states[index] = states[index] + d
             return call.giving(initial_state=tuple(states))
 
@@ -262,7 +273,7 @@ def _arguments(call: Call) -> dict[str, tuple[NDArray[Any], Callable[[Any], Call
     found = {name: (value, weight(name)) for name, value in call.weights.items()}
     found["x"] = call.x, lambda d: call.but(x=call.x + d)
     names = state_names(call.layer)
-    for index, value in enumerate(call.given["initial_state"]):
+    for index, value in enumerate(call.state):
         found[f"initial_state.{names[index]}"] = value, state(index)
     return found
 
@@ -303,11 +314,9 @@ def gradients_reach_every_step_of_every_row(subject: Subject) -> None:
 def the_zero_initial_state_is_differentiated(subject: Subject, layer: AnyLayer) -> None:
     """Without an initial state the gradients are those with zeros given, and not zeros."""
     call = draw(subject, layer, "zero initial state", state=False)
-    batch = len(call.x)
-    zeros = tuple(np.zeros((batch, units), call.x.dtype) for units in state_units(layer))
     found = gradients_of(subject, call)
-    expected = gradients_of(subject, call.giving(initial_state=zeros))
-    require_alike(found, expected, f"{layer} without an initial state")
+    expected = gradients_of(subject, call.giving(initial_state=call.state))  # zeros
+    require_alike(found, expected, call, f"{layer} without an initial state")
     for name in state_names(layer):
         key = f"gradient of initial_state.{name}"
         value = found[key]

@@ -12,14 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqcore.config import use_backend
-from seqcore.conformance.laws import (
-    differences,
-    law,
-    require,
-    require_bits,
-    require_error,
-)
-from seqcore.conformance.samples import BOTH, FEATURES, UNITS, sample
+from seqcore.conformance.calls import FEATURES, UNITS, draw
+from seqcore.conformance.deviations import differences
+from seqcore.conformance.laws import law, require, require_bits, require_error
+from seqcore.conformance.levels import BOTH
 from seqcore.conformance.stream import Stream, key
 from seqcore.conformance.subject import Subject
 from seqcore.errors import SpecError
@@ -104,7 +100,7 @@ def _require_near(found: NDArray[Any], expected: NDArray[Any], what: str) -> Non
 # --- INIT-1 --------------------------------------------------------------------------------------
 
 
-@law("INIT-1", tier="smoke")
+@law("INIT-1", arrays=False, tier="smoke")
 def each_weight_has_its_initializer(subject: Subject) -> None:
     """The three fields give the two kernels and both biases."""
     layer = GRU(
@@ -123,7 +119,7 @@ def each_weight_has_its_initializer(subject: Subject) -> None:
         )
 
 
-@law("INIT-1", over={"rnn": SimpleRNN(3), "lstm": LSTM(3), "gru": GRU(3)})
+@law("INIT-1", arrays=False, over={"rnn": SimpleRNN(3), "lstm": LSTM(3), "gru": GRU(3)})
 def the_defaults_are_these(subject: Subject, layer: AnyCell) -> None:
     """A kernel is glorot_uniform, a recurrent kernel orthogonal over all gates, a bias zeros."""
     for name, value in layer.init(FEATURES, seed=2, dtype="float64").items():
@@ -146,7 +142,7 @@ def the_defaults_are_these(subject: Subject, layer: AnyCell) -> None:
 # --- INIT-2 --------------------------------------------------------------------------------------
 
 
-@law("INIT-2", over={type: type for type in DRAWN})
+@law("INIT-2", arrays=False, over={type: type for type in DRAWN})
 def the_values_are_those_of_the_stream(subject: Subject, type: str) -> None:
     """Seed, full name, shape and initializer make the key, whatever the weight belongs to."""
     initializer, _, _ = DRAWN[type]
@@ -159,7 +155,7 @@ def the_values_are_those_of_the_stream(subject: Subject, type: str) -> None:
             _require_near(weights[name], expected, f"{type}, seed {seed}: {name}")
 
 
-@law("INIT-2")
+@law("INIT-2", arrays=False)
 def the_values_depend_on_nothing_else(subject: Subject) -> None:
     """Not on other fields, other weights, the backend, or what was drawn before."""
     plain = LSTM(3).init(FEATURES, seed=1)
@@ -179,7 +175,7 @@ def the_values_depend_on_nothing_else(subject: Subject) -> None:
             require_bits(value, plain[name], f"LSTM where {subject.name} is chosen: {name}")
 
 
-@law("INIT-2")
+@law("INIT-2", arrays=False)
 def seed_name_and_shape_count(subject: Subject) -> None:
     """Another seed, name or shape gives other values."""
     layer = Bidirectional(GRU(3))
@@ -199,7 +195,7 @@ def seed_name_and_shape_count(subject: Subject) -> None:
         )
 
 
-@law("INIT-2")
+@law("INIT-2", arrays=False)
 def seeds_are_64_bits(subject: Subject) -> None:
     """A seed below 0 or above `2**64 - 1` is an error."""
     for seed in (-1, 2**64):
@@ -211,7 +207,7 @@ def seeds_are_64_bits(subject: Subject) -> None:
 def a_call_without_weights_uses_seed_0(subject: Subject) -> None:
     """The values do not depend on the backend that runs them."""
     layer = LSTM(UNITS)
-    x = sample(subject, layer, "fresh weights").x
+    x = draw(subject, layer, "fresh weights").x
     expected = subject.apply(layer, layer.init(FEATURES), x)
     require_bits(layer(x, backend=subject.name), expected, f"{layer} with fresh weights")
 
@@ -219,7 +215,7 @@ def a_call_without_weights_uses_seed_0(subject: Subject) -> None:
 # --- INIT-3 to INIT-5 ----------------------------------------------------------------------------
 
 
-@law("INIT-3")
+@law("INIT-3", arrays=False)
 def constant_and_random_values(subject: Subject) -> None:
     """The values are those of the formulas, and the parameters have their defaults."""
     for type in ("zeros", "ones", "constant", "random_uniform", "random_normal"):
@@ -234,7 +230,7 @@ def constant_and_random_values(subject: Subject) -> None:
         require(bare == full, f"{bare}: expected the defaults {full}", received=bare)
 
 
-@law("INIT-3")
+@law("INIT-3", arrays=False)
 def parameters_that_cannot_be(subject: Subject) -> None:
     """Bounds in the wrong order, a negative deviation and what is not finite are errors."""
     wrong: dict[str, Callable[[], Any]] = {
@@ -252,7 +248,7 @@ def parameters_that_cannot_be(subject: Subject) -> None:
     RandomNormal(0.0, 0.0)
 
 
-@law("INIT-4")
+@law("INIT-4", arrays=False)
 def the_limit_counts_all_gates(subject: Subject) -> None:
     """Values reach `sqrt(6 / (rows + columns))` and do not pass it; a bias counts twice."""
     for layer in (GRU(40), LSTM(40), SimpleRNN(40)):
@@ -273,7 +269,7 @@ def the_limit_counts_all_gates(subject: Subject) -> None:
         )
 
 
-@law("INIT-5", over={str(rows): rows for rows in (1, 4, 9, 20)})
+@law("INIT-5", arrays=False, over={str(rows): rows for rows in (1, 4, 9, 20)})
 def orthogonal_over_the_whole_matrix(subject: Subject, rows: int) -> None:
     """Rows or columns, whichever are fewer, are orthonormal, with the signs of the clause."""
     initializer, _, _ = DRAWN["orthogonal"]
@@ -283,7 +279,7 @@ def orthogonal_over_the_whole_matrix(subject: Subject, rows: int) -> None:
     _require_near(found, _expected("orthogonal", 0, "kernel", (rows, 9)), f"orthogonal ({rows}, 9)")
 
 
-@law("INIT-5")
+@law("INIT-5", arrays=False)
 def a_bias_is_no_matrix(subject: Subject) -> None:
     """`orthogonal` for a bias is an error where there is a bias."""
     for cell in (SimpleRNN, LSTM, GRU):
@@ -297,6 +293,7 @@ def a_bias_is_no_matrix(subject: Subject) -> None:
 
 @law(
     "INIT-6",
+    arrays=False,
     over={
         "zeros": "zeros",
         "constant": Constant(0.25),
@@ -342,7 +339,7 @@ FROZEN = {
 """SHA-256 of the float32 bytes, little-endian, of a GRU's kernel (5, 9) with seed 11."""
 
 
-@law("INIT-7", over={type: type for type in DRAWN})
+@law("INIT-7", arrays=False, over={type: type for type in DRAWN})
 def float32_and_below_are_rounded(subject: Subject, type: str) -> None:
     """float32 is rounded from float64, the half types from float32; the bits are known."""
     initializer, _, _ = DRAWN[type]
@@ -363,7 +360,7 @@ def float32_and_below_are_rounded(subject: Subject, type: str) -> None:
         require_bits(half, single.astype(kind), f"{type}: {dtype}")
 
 
-@law("INIT-7")
+@law("INIT-7", arrays=False)
 def half_types_are_rounded_by_way_of_float32(subject: Subject) -> None:
     """A value just above a tie is rounded to it first, and then to even."""
     for dtype, value in {

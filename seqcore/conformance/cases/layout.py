@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seqcore.conformance.agreement import require_alike
 from seqcore.conformance.calls import (
     CELLS,
     MAIN,
@@ -15,8 +16,8 @@ from seqcore.conformance.calls import (
     Call,
     by_name,
     draw,
+    gates_of,
     implementations,
-    require_alike,
     results_of,
 )
 from seqcore.conformance.laws import law
@@ -97,35 +98,38 @@ def strides_matter_to_no_implementation(subject: Subject, layer: AnyLayer) -> No
 @law("LAYOUT-1", over={"lstm": CELLS["lstm"], "gru": CELLS["gru"]})
 def strides_do_not_matter_to_a_bound_layer(subject: Subject, layer: AnyLayer) -> None:
     """A layer bound to weights of each layout, called with input of it, does the same."""
-    for name, lay in LAYOUTS.items():
-        call = draw(subject, layer, "layouts, bound")
-        laid, plain = _laid(call, lay), _laid(call, _plain(lay))
+    call = draw(subject, layer, "layouts, bound")
+    for name, laid, plain in _in_each_layout(call):
         expected = by_name(layer, subject.bind(layer, plain.weights)(plain.x, **plain.given))
         found = by_name(layer, subject.bind(layer, laid.weights)(laid.x, **laid.given))
-        require_alike(found, expected, f"{layer}: bound, all arguments {name}")
+        require_alike(found, expected, plain, f"{layer}: bound, all arguments {name}")
 
 
 @law("LAYOUT-1", needs=("gates",), over={"lstm": CELLS["lstm"]})
 def strides_do_not_matter_to_gates(subject: Subject, layer: AnyLayer) -> None:
     """`gates` takes every layout."""
-    for name, lay in LAYOUTS.items():
-        call = draw(subject, layer, "layouts, gates")
-        laid, plain = _laid(call, lay), _laid(call, _plain(lay))
-        expected = subject.gates(layer, plain.weights, plain.x, **plain.given)
-        found = subject.gates(layer, laid.weights, laid.x, **laid.given)
-        require_alike(found, expected, f"{layer}: gates, all arguments {name}")
+    call = draw(subject, layer, "layouts, gates")
+    for name, laid, plain in _in_each_layout(call):
+        found, expected = gates_of(subject, laid), gates_of(subject, plain)
+        require_alike(found, expected, plain, f"{layer}: gates, all arguments {name}")
 
 
 def _require_any_layout(subject: Subject, call: Call, *, alone: bool = False) -> None:
     """Depart unless all arguments together and, if asked for, each alone may lie in any way."""
     of_call = results_of(subject, call)
+    for which in (None, *_names(call)) if alone else (None,):
+        for name, laid, plain in _in_each_layout(call, which):
+            expected = of_call if plain is call else results_of(subject, plain)
+            what = f"{call.layer}: {which or 'all arguments'}, {name}"
+            require_alike(results_of(subject, laid), expected, plain, what)
+
+
+def _in_each_layout(call: Call, which: str | None = None) -> Iterator[tuple[str, Call, Call]]:
+    """Yield for each layout its name, the call in it, and contiguous arrays with its numbers."""
     for name, lay in LAYOUTS.items():
-        for which in (None, *_names(call)) if alone else (None,):
-            found = results_of(subject, _laid(call, lay, which))
-            expected = of_call
-            if lay is _zero_stride:  # the numbers are not those of the call
-                expected = results_of(subject, _laid(call, _plain(lay), which))
-            require_alike(found, expected, f"{call.layer}: {which or 'all arguments'}, {name}")
+        # Without strides the numbers are not those of the call.
+        plain = _laid(call, _plain(lay), which) if lay is _zero_stride else call
+        yield name, _laid(call, lay, which), plain
 
 
 def _plain(lay: Lay) -> Lay:

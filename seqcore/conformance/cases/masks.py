@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seqcore.conformance.agreement import require_alike, require_same
 from seqcore.conformance.calls import (
     CELLS,
     FEW,
@@ -15,11 +16,10 @@ from seqcore.conformance.calls import (
     Call,
     Named,
     draw,
+    gates_of,
     gradients_of,
     implementations,
     outputs_of,
-    require_alike,
-    require_same,
     results_of,
 )
 from seqcore.conformance.laws import law, require, require_bits, require_error
@@ -53,7 +53,7 @@ def a_mask_of_all_true_gives_what_no_mask_gives(subject: Subject, layer: AnyLaye
     """No mask means that every step is valid."""
     call = draw(subject, layer, "mask of all True")
     found = results_of(subject, call.masked(call.valid))
-    require_alike(found, results_of(subject, call), f"{layer} with a mask of all True")
+    require_alike(found, results_of(subject, call), call, f"{layer} with a mask of all True")
 
 
 @law("MASK-1", needs=("masks",), over=MAIN)
@@ -69,7 +69,7 @@ def masked_steps_may_lie_anywhere(subject: Subject, layer: AnyLayer) -> None:
         )
         found = {name: _moved(v, order) for name, v in results_of(subject, call).items()}
         expected = results_of(subject, moved)
-        require_alike(found, expected, f"{layer}, masked steps {pattern!r}")
+        require_alike(found, expected, call, f"{layer}, masked steps {pattern!r}")
 
 
 @law("MASK-1", "MASK-5", needs=("masks",), over=MAIN)
@@ -79,7 +79,7 @@ def a_row_may_have_no_valid_step(subject: Subject, layer: AnyLayer) -> None:
     valid = call.valid.copy()
     valid[1:, 2] = True
     found = outputs_of(subject, call.masked(valid))
-    for name, value in zip(state_names(layer), call.given["initial_state"], strict=True):
+    for name, value in zip(state_names(layer), call.state, strict=True):
         what = f"{layer}, no valid step in row 0: {name}"
         require_bits(found[name][0], value[0], what)
         require(
@@ -94,13 +94,14 @@ def lengths_stand_for_a_mask(subject: Subject, layer: AnyLayer) -> None:
     """Lengths, 0 and the whole time among them, give what the mask they stand for gives."""
     call = draw(subject, layer, "lengths")
     lengths = [5, 0, 2]
-    expected = results_of(subject, call.masked(np.arange(5) < np.array(lengths)[:, None]))
+    masked = call.masked(np.arange(5) < np.array(lengths)[:, None])
+    expected = results_of(subject, masked)
     for kind in (np.int64, np.int32, np.uint8):
         given = call.giving(lengths=np.array(lengths, kind))
         found = results_of(subject, given)
-        require_alike(found, expected, f"{layer} with lengths {lengths} of {kind.__name__}")
+        require_alike(found, expected, masked, f"{layer} with lengths {lengths} of {kind.__name__}")
     found = results_of(subject, call.giving(lengths=lengths))
-    require_alike(found, expected, f"{layer} with the list of lengths {lengths}")
+    require_alike(found, expected, masked, f"{layer} with the list of lengths {lengths}")
 
 
 @law("MASK-2", "ERR-5", needs=("masks",))
@@ -129,14 +130,14 @@ def more_padding_changes_nothing(subject: Subject, layer: AnyLayer) -> None:
     )
     found = results_of(subject, longer)
     cut = {name: value[:, steps] if value.ndim == 3 else value for name, value in found.items()}
-    require_alike(cut, results_of(subject, call), f"{layer} with more padding")
+    require_alike(cut, results_of(subject, call), call, f"{layer} with more padding")
 
 
 @law("MASK-3", "MASK-5", tier="smoke", needs=("masks",), over=READING)
 def a_row_without_a_valid_step_keeps_its_state(subject: Subject, layer: AnyLayer) -> None:
     """Its final state has the bits of the initial one, whatever numbers they are."""
     call = draw(subject, layer, "no valid step", mask="all")
-    state = tuple(UNUSUAL.copy() for _ in call.given["initial_state"])
+    state = tuple(UNUSUAL.copy() for _ in call.state)
     with np.errstate(all="ignore"):  # an engine may compute what it then does not take
         found = outputs_of(subject, call.giving(initial_state=state))
     for name, value in zip(state_names(layer), state, strict=True):
@@ -147,9 +148,9 @@ def a_row_without_a_valid_step_keeps_its_state(subject: Subject, layer: AnyLayer
 def every_state_is_carried(subject: Subject, layer: AnyLayer) -> None:
     """Where a step is masked each state, the cell state too, has the bits of the step before."""
     call = draw(subject, layer, "carried states", mask="dead_row")
-    shown = subject.gates(layer, call.weights, call.x, **call.given)
+    shown = gates_of(subject, call)
     prefixes = ("forward.", "backward.") if isinstance(layer, Bidirectional) else ("",)
-    for name, initial in zip(state_names(layer), call.given["initial_state"], strict=True):
+    for name, initial in zip(state_names(layer), call.state, strict=True):
         key = name.replace("_", ".")
         backward = key.startswith(prefixes[-1]) and prefixes[-1] == "backward."
         turn = slice(None, None, -1 if backward else 1)
@@ -160,7 +161,7 @@ def every_state_is_carried(subject: Subject, layer: AnyLayer) -> None:
 def masked_outputs_are_zero(subject: Subject, layer: AnyLayer) -> None:
     """With `mask_output="zero"` the output is 0 there, also where the carried state is NaN."""
     call = draw(subject, layer, "zero outputs", mask="dead_row")
-    state = tuple(np.array(h) for h in call.given["initial_state"])
+    state = tuple(np.array(h) for h in call.state)
     for h in state:
         h[0] = np.nan, np.inf  # of the row without a valid step
     y = outputs_of(subject, call.giving(initial_state=state))["y"]
@@ -214,7 +215,7 @@ def masked_outputs_of_others_are_the_carried_h(subject: Subject, layer: AnyLayer
 def _require_carried_outputs(subject: Subject, layer: AnyLayer) -> None:
     call = draw(subject, layer, "carried outputs", mask="dead_row")
     y = outputs_of(subject, call)["y"]
-    initial = dict(zip(state_names(layer), call.given["initial_state"], strict=True))
+    initial = dict(zip(state_names(layer), call.state, strict=True))
     for name, sequence, valid in _in_processing_order(layer, y, call.valid):
         _require_carried(sequence, valid, initial[name], f"{layer}: y against {name}")
 
@@ -239,7 +240,7 @@ def one_step_is_the_last_valid_one(subject: Subject, layer: AnyLayer) -> None:
         np.concatenate([found[name] for name in names], -1),
         f"{layer}: y against the returned {' and '.join(names)}",
     )
-    initial = dict(zip(state_names(layer), call.given["initial_state"], strict=True))
+    initial = dict(zip(state_names(layer), call.state, strict=True))
     require_bits(
         found["y"][0],
         np.concatenate([initial[name][0] for name in names]),
@@ -249,12 +250,13 @@ def one_step_is_the_last_valid_one(subject: Subject, layer: AnyLayer) -> None:
     member = layer.layer if isinstance(layer, Bidirectional) else layer
     whole = layer.replace(**({"layer": member.replace(**flags)} if member is not layer else flags))
     sequence = outputs_of(subject, call.but(layer=whole))["y"]
+    alone = [call.row(row) for row in range(len(call.x))]
     for part, (name, y, valid) in enumerate(_in_processing_order(whole, sequence, call.valid)):
         units = slice(part * 2, part * 2 + 2)
         for row in np.flatnonzero(valid.any(1)).tolist():
             last = int(np.flatnonzero(valid[row])[-1])
-            found_row = {"y": found["y"][row, units]}
-            require_alike(found_row, {"y": y[row, last]}, f"{layer}: row {row}, {name}")
+            one = {"y": found["y"][row, units]}
+            require_alike(one, {"y": y[row, last]}, alone[row], f"{layer}: row {row}, {name}")
 
 
 @law(
@@ -268,11 +270,9 @@ def masked_steps_at_the_end_change_nothing(subject: Subject, layer: AnyLayer) ->
     backwards = layer == ONE_STEP["backwards"]
     order = np.argsort(~call.valid if backwards else call.valid, axis=1, kind="stable")
     moved = call.masked(_taken(call.valid, order)).but(x=_taken(call.x, order))
-    require_alike(
-        outputs_of(subject, call),
-        outputs_of(subject, moved),
-        f"{layer}: masked steps after the last valid one, against none there",
-    )
+    found, expected = outputs_of(subject, call), outputs_of(subject, moved)
+    what = f"{layer}: masked steps after the last valid one, against none there"
+    require_alike(found, expected, call, what)
 
 
 @law("MASK-6", tier="smoke", needs=("masks",), over=MAIN)
@@ -308,10 +308,9 @@ def values_under_the_mask_do_not_matter_to_others(subject: Subject, layer: AnyLa
 def values_under_the_mask_are_not_shown(subject: Subject, layer: AnyLayer) -> None:
     """Gates and states at every step have the same bits, too."""
     call = draw(subject, layer, "under the mask, gates", mask="dead_row")
-    given = call.given
-    expected = subject.gates(layer, call.weights, _filled(call, 0.0), **given)
+    expected = gates_of(subject, call.but(x=_filled(call, 0.0)))
     for name, value in POISON.items():
-        found = subject.gates(layer, call.weights, _filled(call, value), **given)
+        found = gates_of(subject, call.but(x=_filled(call, value)))
         require_same(found, expected, f"{layer}, x is {name} at masked steps")
 
 
@@ -407,14 +406,13 @@ def cotangents_reach_the_last_valid_step(subject: Subject, layer: AnyLayer) -> N
         arrived[name] = _gather(d, valid, d_state[name], target)
         d_state[name] = np.zeros_like(d_state[name])
     found = gradients_of(subject, call)
-    expected = gradients_of(
-        subject, call.but(cotangents=(gathered, *(d_state[name] for name in state_names(layer))))
-    )
+    moved = call.but(cotangents=(gathered, *(d_state[name] for name in state_names(layer))))
+    expected = gradients_of(subject, moved)
     for name, value in arrived.items():
         expected[f"gradient of initial_state.{name}"] = (
             expected[f"gradient of initial_state.{name}"] + value
         )
-    require_alike(found, expected, f"{layer}, cotangents moved to the last valid step")
+    require_alike(found, expected, call, f"{layer}, cotangents moved to the last valid step")
 
 
 def _gather(

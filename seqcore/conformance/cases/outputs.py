@@ -8,16 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from seqcore.conformance.laws import law, require, require_bits, require_close
-from seqcore.conformance.samples import (
-    BATCH,
-    BOTH,
-    FEW,
-    TIME,
-    UNITS,
-    outputs_of,
-    sample,
-)
+from seqcore.conformance.agreement import require_alike
+from seqcore.conformance.calls import BATCH, TIME, UNITS, draw, outputs_of, simple_rnn_step
+from seqcore.conformance.laws import law, require, require_bits
+from seqcore.conformance.levels import BOTH
 from seqcore.conformance.subject import Subject
 from seqcore.spec.layers import (
     GRU,
@@ -83,95 +77,73 @@ SEVERAL: dict[str, tuple[AnyLayer, tuple[str, ...]]] = {
 @law("OUT-1", over=CELLS)
 def one_step_is_the_last_of_the_sequence(subject: Subject, layer: AnyCell) -> None:
     """Without sequences y is (batch, units), `h` after the last step in processing order."""
-    given = sample(subject, layer, "one step")
-    one, whole = (
-        subject.apply(
-            layer.replace(return_sequences=flag), given.weights, given.x, initial_state=given.state
-        )
-        for flag in (False, True)
-    )
-    _require_shape(one, (BATCH, UNITS), f"{layer}: y")
-    require_close(one, whole[:, -1], FEW, f"{layer}: y")
+    call = draw(subject, layer, "one step")
+    one = outputs_of(subject, call)
+    whole = outputs_of(subject, call.but(layer=layer.replace(return_sequences=True)))
+    _require_shape(one["y"], (BATCH, UNITS), f"{layer}: y")
+    require_alike(one, {"y": whole["y"][:, -1]}, call, str(layer))
 
 
 @law("OUT-1")
 def one_step_of_an_lstm_is_h(subject: Subject) -> None:
     """The single step is the state `h` that is returned beside it, and not `c`."""
     layer = LSTM(UNITS, return_state=True)
-    given = sample(subject, layer, "one step and state")
-    y, h, c = subject.apply(layer, given.weights, given.x, initial_state=given.state)
-    require_close(y, h, FEW, f"{layer}: y")
+    call = draw(subject, layer, "one step and state")
+    found = outputs_of(subject, call)
+    y, h, c = found.values()
+    require_alike(found, {"y": h}, call, str(layer))
     require(float(np.abs(y - c).max()) > 1e-3, f"{layer}: expected y other than c", received=y)
 
 
 @law("OUT-2", over=CELLS)
 def a_sequence_has_every_step(subject: Subject, layer: AnyCell) -> None:
     """With sequences y is (batch, time, units)."""
-    given = sample(subject, layer, "every step")
-    y = subject.apply(layer.replace(return_sequences=True), given.weights, given.x)
-    _require_shape(y, (BATCH, TIME, UNITS), f"{layer}: y")
+    call = draw(subject, layer.replace(return_sequences=True), "every step", state=False)
+    _require_shape(outputs_of(subject, call)["y"], (BATCH, TIME, UNITS), f"{layer}: y")
 
 
 @law("OUT-2")
 def each_step_follows_from_the_one_before(subject: Subject) -> None:
     """`y[:, t]` is the activation of step t of x and of `y[:, t-1]`, the state before it."""
     layer = SimpleRNN(UNITS, return_sequences=True)
-    given = sample(subject, layer, "each step")
-    y = subject.apply(layer, given.weights, given.x, initial_state=given.state)
-    wide = {name: value.astype(np.float64) for name, value in given.weights.items()}
-    before = np.concatenate([given.state[0][:, None], y[:, :-1]], 1).astype(np.float64)
-    expected = np.tanh(
-        given.x.astype(np.float64) @ wide["kernel"]
-        + before @ wide["recurrent_kernel"]
-        + wide["bias"]
-    )
-    require_close(y, expected, FEW, f"{layer}: y from the y before")
+    call = draw(subject, layer, "each step")
+    found = outputs_of(subject, call)
+    before = np.concatenate([call.state[0][:, None], found["y"][:, :-1]], 1)
+    expected = simple_rnn_step(call.weights, call.x, before)
+    # Two results: what is expected is made of the one before.
+    require_alike(found, {"y": expected}, call, f"{layer}, from the y before")
 
 
 @law("OUT-3", over=CELLS)
 def the_flags_change_no_values(subject: Subject, layer: AnyCell) -> None:
     """Output and state are the same whatever else is returned."""
-    given = sample(subject, layer, "flags")
-    found: dict[tuple[bool, bool], tuple[Any, ...]] = {}
+    whole = draw(subject, layer.replace(**BOTH), "flags")
+    found = {}
     for sequences, state in itertools.product((False, True), repeat=2):
         flagged = layer.replace(return_sequences=sequences, return_state=state)
-        result = subject.apply(flagged, given.weights, given.x, initial_state=given.state)
-        found[sequences, state] = outputs_of(result)
-        count = 1 + (len(layer.state_names) if state else 0)
-        require(
-            len(found[sequences, state]) == count,
-            f"{layer}, return_sequences={sequences}, return_state={state}: expected {count} "
-            f"outputs, received {len(found[sequences, state])}",
-            expected=count,
-            received=len(found[sequences, state]),
-        )
+        found[sequences, state] = outputs_of(subject, whole.but(layer=flagged))
     for sequences in (False, True):
-        require_close(
-            found[sequences, True][0],
-            found[sequences, False][0],
-            FEW,
-            f"{layer}, return_sequences={sequences}: y with return_state=True",
-        )
-    states = zip(layer.state_names, found[False, True][1:], found[True, True][1:], strict=True)
-    for name, one, whole in states:
-        require_close(one, whole, FEW, f"{layer}: {name} with return_sequences=False")
+        what = f"{layer}, return_sequences={sequences}, with return_state=True"
+        require_alike(found[sequences, True], found[sequences, False], whole, what)
+    states = {name: found[True, True][name] for name in layer.state_names}
+    require_alike(found[False, True], states, whole, f"{layer} with return_sequences=False")
 
 
 @law("OUT-3", over=CELLS)
 def the_state_is_that_after_the_last_step(subject: Subject, layer: AnyCell) -> None:
     """`h` is the last step in processing order; a further call from the state goes on there."""
     layer = layer.replace(**BOTH)
-    given = sample(subject, layer, "last state")
-    y, h, *_ = subject.apply(layer, given.weights, given.x, initial_state=given.state)
-    _require_shape(h, (BATCH, UNITS), f"{layer}: h")
-    require_close(h, y[:, -1], FEW, f"{layer}: h")
+    call = draw(subject, layer, "last state")
+    found = outputs_of(subject, call)
+    _require_shape(found["h"], (BATCH, UNITS), f"{layer}: h")
+    require_alike(found, {"h": found["y"][:, -1]}, call, str(layer))
 
 
 @law("OUT-4", over=SINGLE)
 def a_single_output_is_the_array(subject: Subject, layer: AnyLayer) -> None:
     """One output comes bare."""
-    given = sample(subject, layer, "single output")
-    y = subject.apply(layer, given.weights, given.x)
+    call = draw(subject, layer, "single output")
+    y = subject.apply(layer, call.weights, call.x)
     require(
         isinstance(y, np.ndarray),
         f"{layer}: expected one array, received {type(y).__name__}",
@@ -183,8 +155,8 @@ def a_single_output_is_the_array(subject: Subject, layer: AnyLayer) -> None:
 @law("OUT-4", over={name: layer for name, (layer, _) in SEVERAL.items()})
 def several_outputs_are_a_named_tuple(subject: Subject, layer: AnyLayer) -> None:
     """Several outputs have a length, unpack, index, have named fields, and pickle."""
-    given = sample(subject, layer, "several outputs")
-    result = subject.apply(layer, given.weights, given.x)
+    call = draw(subject, layer, "several outputs")
+    result = subject.apply(layer, call.weights, call.x)
     fields = getattr(result, "_fields", ())
     require(
         isinstance(result, tuple) and len(fields) == len(result) > 1,
@@ -216,8 +188,8 @@ def several_outputs_are_a_named_tuple(subject: Subject, layer: AnyLayer) -> None
 def the_fields_have_their_names(subject: Subject, pair: tuple[AnyLayer, tuple[str, ...]]) -> None:
     """The names are those of the clause, in its order."""
     layer, names = pair
-    given = sample(subject, layer, "field names")
-    found = getattr(subject.apply(layer, given.weights, given.x), "_fields", ())
+    call = draw(subject, layer, "field names")
+    found = getattr(subject.apply(layer, call.weights, call.x), "_fields", ())
     require(
         found == names,
         f"{layer}: expected the fields {', '.join(names)}, received {', '.join(found)}",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seqcore.conformance.agreement import require_alike, require_same
 from seqcore.conformance.calls import (
     CELLS,
     FEW,
@@ -22,12 +23,11 @@ from seqcore.conformance.calls import (
     copied,
     draw,
     flat,
+    gates_of,
     gradients_by_name,
     implementations,
     linearized,
     outputs_of,
-    require_alike,
-    require_same,
     results_of,
     structured,
 )
@@ -64,7 +64,7 @@ def no_implementation_changes_an_argument(subject: Subject, layer: AnyLayer) -> 
 
 
 def _require_untouched(subject: Subject, call: Call) -> None:
-    call = call.giving(initial_state=list(call.given["initial_state"]))
+    call = call.giving(initial_state=list(call.state))
     before = copied(dict(_arrays(call)))
     names = list(call.weights)
 
@@ -78,11 +78,11 @@ def _require_untouched(subject: Subject, call: Call) -> None:
 
     subject.apply(call.layer, call.weights, call.x, **call.given)
     require_untouched("apply")
-    bound = subject.bind(call.layer, call.weights, **_options(call))
+    bound = subject.bind(call.layer, call.weights, **call.options)
     bound(call.x, **_arguments(call))
     require_untouched("a bound layer's call")
     if subject.supports("gates") and "implementation" not in call.given:
-        subject.gates(call.layer, call.weights, call.x, **call.given)
+        gates_of(subject, call)
         require_untouched("gates")
     if subject.supports("gradients"):
         _, pullback = linearized(subject, call)
@@ -105,12 +105,7 @@ def _arrays(call: Call) -> Iterator[tuple[str, NDArray[Any]]]:
 
 
 def _arguments(call: Call) -> dict[str, Any]:
-    names = ("mask", "lengths", "initial_state")
-    return {name: call.given[name] for name in names if name in call.given}
-
-
-def _options(call: Call) -> dict[str, Any]:
-    return {name: value for name, value in call.given.items() if name not in _arguments(call)}
+    return {name: value for name, value in call.given.items() if name not in call.options}
 
 
 @law("PURE-1", over=MAIN)
@@ -128,7 +123,7 @@ def a_bound_layer_keeps_a_snapshot(subject: Subject, layer: AnyLayer) -> None:
         weights.clear()
         found = by_name(layer, bound(call.x, **call.given))
         when = "after" if called_before else "before"
-        require_alike(found, expected, f"{layer}: weights changed after bind, {when} a call")
+        require_alike(found, expected, call, f"{layer}: weights changed after bind, {when} a call")
     if subject.supports("gradients"):
         weights = copied(call.weights)
         bound = subject.bind(layer, weights)
@@ -137,7 +132,7 @@ def a_bound_layer_keeps_a_snapshot(subject: Subject, layer: AnyLayer) -> None:
             value[...] = np.nan
         found = gradients_by_name(layer, pullback(structured(call.cotangents)))
         wanted = gradients_by_name(layer, linearized(subject, call)[1](structured(call.cotangents)))
-        require_alike(found, wanted, f"{layer}: weights changed after bind and vjp")
+        require_alike(found, wanted, call, f"{layer}: weights changed after bind and vjp")
 
 
 # Results.
@@ -244,7 +239,7 @@ def _require_own_pullback(subject: Subject, call: Call) -> None:
             name: value.copy() if isinstance(value, np.ndarray) else value
             for name, value in call.given.items()
         }
-        given["initial_state"] = tuple(h.copy() for h in call.given["initial_state"])
+        given["initial_state"] = tuple(h.copy() for h in call.state)
         return call.but(weights=copied(call.weights), x=call.x.copy(), given=given)
 
     cotangents = structured(call.cotangents)
@@ -286,7 +281,7 @@ def nothing_of_a_call_is_left_to_the_next(subject: Subject, layer: AnyLayer) -> 
         "no mask": plain,
         "a mask": plain.masked(holes.valid),
         "a state": plain.giving(**state),
-        "fewer rows": plain.but(x=plain.x[:2].copy(), cotangents=_rows(plain.cotangents, 2)),
+        "fewer rows": plain.rows(slice(2)),
         "other weights": plain.but(weights={n: v * -1 for n, v in plain.weights.items()}),
     }
     # In another order, so that what is taken from an earlier call is taken from another one.
@@ -301,12 +296,9 @@ def nothing_of_a_call_is_left_to_the_next(subject: Subject, layer: AnyLayer) -> 
         expected=0.0,
         received=y[~holes.valid],
     )
-    found = {"y": expected["fewer rows"]["y"]}
-    require_alike(found, {"y": expected["no mask"]["y"][:2]}, f"{layer}: the first rows alone")
-
-
-def _rows(arrays: tuple[NDArray[Any], ...], count: int) -> tuple[NDArray[Any], ...]:
-    return tuple(array[:count].copy() for array in arrays)
+    first = {"y": expected["no mask"]["y"][:2]}
+    fewer = calls["fewer rows"]
+    require_alike(expected["fewer rows"], first, fewer, f"{layer}: the first rows alone")
 
 
 @law("PURE-3", needs=("masks",), over=LSTM_ALONE)
@@ -317,7 +309,7 @@ def a_changed_argument_changes_the_result(subject: Subject, layer: AnyLayer) -> 
     before = outputs_of(subject, call)["h"]
     changes = {
         "mask": call.masked(other.valid),
-        "state": call.giving(initial_state=other.given["initial_state"]),
+        "state": call.giving(initial_state=other.state),
         "weights": call.but(weights=other.weights),
     }
     for name, changed in changes.items():
@@ -334,15 +326,10 @@ def a_changed_argument_changes_the_result(subject: Subject, layer: AnyLayer) -> 
 def more_rows_after_fewer(subject: Subject, layer: AnyLayer) -> None:
     """A call with more rows than the first of its kind gives each row what it gives alone."""
     call = draw(subject, layer, "more rows after fewer")
-
-    def of(rows: slice) -> Named:
-        state = tuple(h[rows].copy() for h in call.given["initial_state"])
-        return outputs_of(subject, call.but(x=call.x[rows].copy()).giving(initial_state=state))
-
-    last = slice(len(call.x) - 1, None)
-    alone = of(last)
-    found = {name: value[last] for name, value in of(slice(None)).items()}
-    require_alike(found, alone, f"{layer}: the last row of more rows than the call before")
+    alone = call.row(len(call.x) - 1)
+    expected = outputs_of(subject, alone)
+    found = {name: value[-1:] for name, value in outputs_of(subject, call).items()}
+    require_alike(found, expected, alone, f"{layer}: the last row of more rows than before")
 
 
 @law("PURE-3", needs=("masks",), over=LSTM_ALONE)
@@ -418,16 +405,22 @@ def _require_rows_apart(subject: Subject, layer: AnyLayer) -> None:
     call = draw(subject, layer, "rows", mask="holes")
     other = draw(subject, layer, "rows, others", mask="dead_row")
     expected = _by_row(results_of(subject, call))
+    alone = [call.row(row) for row in range(len(call.x))]
+
+    def require_row(found: Named, row: int, what: str) -> None:
+        mine, wanted = ({name: a[row] for name, a in named.items()} for named in (found, expected))
+        require_alike(mine, wanted, alone[row], what)
+
     for row in range(len(call.x)):
         mixed = _with_other_rows(call, other, row)
         found = _by_row(results_of(subject, mixed))
-        _require_row(found, expected, row, f"{layer}: row {row} beside other rows")
+        require_row(found, row, f"{layer}: row {row} beside other rows")
     for value in (np.nan, np.inf):
         for what, bad in _with_bad_row(call, 1, value).items():
             with np.errstate(all="ignore"):  # the bad row's own numbers
                 found = _by_row(results_of(subject, bad))
             for row in (0, 2):
-                _require_row(found, expected, row, f"{layer}: row {row} beside {value} in {what}")
+                require_row(found, row, f"{layer}: row {row} beside {value} in {what}")
 
 
 @law("PURE-4", over=LSTM_ALONE)
@@ -436,13 +429,10 @@ def a_row_alone_gives_what_it_gives_among_others(subject: Subject, layer: AnyLay
     call = draw(subject, layer, "a row alone")
     expected = _by_row(results_of(subject, call))
     for row in range(len(call.x)):
-        part = slice(row, row + 1)
-        alone = call.but(
-            x=call.x[part].copy(), cotangents=tuple(d[part].copy() for d in call.cotangents)
-        ).giving(initial_state=tuple(h[part].copy() for h in call.given["initial_state"]))
+        alone = call.row(row)
         found = _by_row(results_of(subject, alone))
-        wanted = {name: value[part] for name, value in expected.items()}
-        require_alike(found, wanted, f"{layer}: row {row} alone")
+        wanted = {name: value[row : row + 1] for name, value in expected.items()}
+        require_alike(found, wanted, alone, f"{layer}: row {row} alone")
 
 
 def _by_row(named: Named) -> Named:
@@ -455,14 +445,6 @@ def _by_row(named: Named) -> Named:
     }
 
 
-def _require_row(found: Named, expected: Named, row: int, what: str) -> None:
-    require_alike(
-        {name: value[row] for name, value in found.items()},
-        {name: value[row] for name, value in expected.items()},
-        what,
-    )
-
-
 def _with_other_rows(call: Call, other: Call, row: int) -> Call:
     """Return a call with one row of the first and all others of the second; weights stay."""
 
@@ -472,7 +454,7 @@ def _with_other_rows(call: Call, other: Call, row: int) -> Call:
         return result
 
     pairs = zip(call.cotangents, other.cotangents, strict=True)
-    states = zip(call.given["initial_state"], other.given["initial_state"], strict=True)
+    states = zip(call.state, other.state, strict=True)
     return (
         call.masked(mixed(call.valid, other.valid))
         .but(x=mixed(call.x, other.x), cotangents=tuple(mixed(*pair) for pair in pairs))
@@ -488,7 +470,7 @@ def _with_bad_row(call: Call, row: int, value: float) -> Mapping[str, Call]:
         result[row] = value
         return result
 
-    states = tuple(bad(h) for h in call.given["initial_state"])
+    states = tuple(bad(h) for h in call.state)
     return {
         "x": call.but(x=bad(call.x)),
         "the state": call.giving(initial_state=states),
@@ -502,12 +484,12 @@ def gates_are_the_callers(subject: Subject, layer: AnyLayer) -> None:
     call = draw(subject, layer, "writing to gates")
     arguments = dict(_arrays(call))
     kept = copied(arguments)
-    shown = subject.gates(layer, call.weights, call.x, **call.given)
+    shown = gates_of(subject, call)
     expected = copied(shown)
     for name, value in shown.items():
         _overwrite(value, f"{layer}: {name} of gates")
     require_same(arguments, kept, f"{layer}: arguments after writing to gates")
-    again = subject.gates(layer, call.weights, call.x, **call.given)
+    again = gates_of(subject, call)
     require_same(again, expected, f"{layer}: gates after writing to earlier ones")
 
 

@@ -6,20 +6,28 @@ from typing import Any
 
 import numpy as np
 
-from seqcore.conformance.laws import law, require, require_close, require_error
-from seqcore.conformance.samples import (
+from seqcore.conformance.agreement import require_alike
+from seqcore.conformance.calls import (
     BATCH,
-    BOTH,
     FEATURES,
-    FEW,
-    FEW_IN_GRADIENTS,
     TIME,
     UNITS,
-    sample,
+    Call,
+    Named,
+    draw,
+    gradients_by_name,
+    gradients_of,
+    linearized,
+    outputs_of,
 )
+from seqcore.conformance.laws import law, require, require_error
+from seqcore.conformance.levels import BOTH
+from seqcore.conformance.model import MaskPattern
 from seqcore.conformance.subject import Subject
 from seqcore.errors import SpecError
+from seqcore.runtime import Gradients
 from seqcore.spec.layers import GRU, LSTM, AnyCell, AnyLayer, Bidirectional, SimpleRNN, Stack
+from seqcore.spec.outputs import state_units
 
 SEQUENCE: dict[str, Any] = {"return_sequences": True}
 TURNED: dict[str, Any] = {"return_sequences": True, "go_backwards": True}
@@ -55,34 +63,23 @@ def _flagged(member: AnyLayer) -> AnyLayer:
     )
 
 
-def _states(member: AnyLayer) -> int:
-    """Return how many states a member has."""
-    match member:
-        case LSTM():
-            return 2
-        case Bidirectional(layer=ahead, backward_layer=behind):
-            return _states(ahead) + _states(ahead if behind is None else behind)
-        case _:
-            return 1
-
-
-def _one_by_one(
-    subject: Subject, stack: Stack, weights: Any, x: Any, mask: Any, state: tuple[Any, ...]
-) -> tuple[Any, ...]:
+def _one_by_one(subject: Subject, whole: Call, stack: Stack) -> Named:
     """Return what the members give when each is called with the sequence of the one before."""
-    final: list[Any] = []
+    found: Named = {}
+    states = 0
+    call = whole
     for index, member in enumerate(stack.layers):
-        prefix = f"layers.{index}."
-        mine = {
-            name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)
-        }
-        count = _states(member)
-        given, state = state[:count], state[count:]
-        x, *after = subject.apply(_flagged(member), mine, x, initial_state=given, **_masked(mask))
-        final += after
-        if mask is not None and _turns(member):
-            mask = np.flip(mask, 1)
-    return (x, *final)
+        first, states = states, states + len(state_units(member))
+        mine = whole.member(_flagged(member), f"layers.{index}.", slice(first, states))
+        mine = mine.but(x=call.x)
+        if "mask" in call.given or "lengths" in call.given:
+            mine = mine.masked(call.valid)
+        after = outputs_of(subject, mine)
+        y = after.pop("y")
+        found |= {"y": y} | {f"layers_{index}_{name}": value for name, value in after.items()}
+        valid = np.flip(call.valid, 1) if _turns(member) else call.valid
+        call = call.but(x=y, valid=valid)
+    return found
 
 
 def _turns(member: AnyLayer) -> bool:
@@ -90,17 +87,10 @@ def _turns(member: AnyLayer) -> bool:
     return isinstance(member, AnyCell) and member.go_backwards and not member.keep_order
 
 
-def _masked(mask: Any) -> dict[str, Any]:
-    return {} if mask is None else {"mask": mask}
-
-
-def _compare(subject: Subject, stack: Stack, label: str, pattern: Any) -> None:
-    given = sample(subject, stack, label, mask=pattern)
-    found = subject.apply(stack, given.weights, given.x, **given.given)
-    mask = None if pattern == "none" else given.valid
-    expected = _one_by_one(subject, stack, given.weights, given.x, mask, given.state)
-    for name, one, two in zip(found._fields, found, expected, strict=True):
-        require_close(one, two, FEW, f"{stack}, mask {pattern!r}: {name}")
+def _compare(subject: Subject, stack: Stack, label: str, pattern: MaskPattern) -> None:
+    call = draw(subject, stack, label, mask=pattern)
+    found, expected = outputs_of(subject, call), _one_by_one(subject, call, stack)
+    require_alike(found, expected, call, f"{stack}, mask {pattern!r}")
 
 
 @law("STACK-1", over=STACKS)
@@ -112,35 +102,27 @@ def a_stack_is_its_members_one_by_one(subject: Subject, stack: Stack) -> None:
 @law("STACK-1", needs=("gradients",))
 def gradients_of_a_stack_are_those_of_the_chain(subject: Subject) -> None:
     """The gradients are those of the members' pullbacks called in turn, from the last."""
-    stack = Stack((LSTM(UNITS, **SEQUENCE), GRU(UNITS + 1)), return_sequences=True)
-    given = sample(subject, stack, "chained gradients")
-    below = [
-        {name[9:]: value for name, value in given.weights.items() if name.startswith(prefix)}
-        for prefix in ("layers.0.", "layers.1.")
-    ]
-    first, back = subject.vjp(stack.layers[0], below[0], given.x, initial_state=given.state[:2])
-    last, further = subject.vjp(
-        stack.layers[1].replace(**SEQUENCE), below[1], first, initial_state=given.state[2:]
-    )
-    y, pullback = subject.vjp(stack, given.weights, given.x, initial_state=given.state)
-    d_y = subject.random("cotangent of a stack").standard_normal(y.shape).astype(y.dtype)
-    found = pullback(d_y)
-    second = further(d_y)
-    outer = back(second.x)
-    require_close(y, last, FEW, f"{stack}: y of vjp")
-    require_close(found.x, outer.x, FEW_IN_GRADIENTS, f"{stack}: gradient of x")
-    for index, part in enumerate((outer, second)):
-        for name, value in part.weights.items():
-            what = f"layers.{index}.{name}"
-            require_close(
-                found.weights[what], value, FEW_IN_GRADIENTS, f"{stack}: gradient of {what}"
-            )
-    expected = (*outer.initial_state, *second.initial_state)
-    for index, (one, two) in enumerate(zip(found.initial_state, expected, strict=True)):
-        require_close(one, two, FEW_IN_GRADIENTS, f"{stack}: gradient of initial_state[{index}]")
+    ahead, behind = LSTM(UNITS, **SEQUENCE), GRU(UNITS + 1)
+    stack = Stack((ahead, behind), return_sequences=True)
+    call = draw(subject, stack, "chained gradients")
+    one = call.member(ahead, "layers.0.", slice(2))
+    first, back = linearized(subject, one)
+    two = call.member(behind.replace(**SEQUENCE), "layers.1.", slice(2, None)).but(x=first)
+    last, further = linearized(subject, two)
+    (d_y,) = call.cotangents
+    of_two = further(d_y)
+    of_one = back(of_two.x)
+    weights = {
+        f"layers.{index}.{name}": value
+        for index, gradients in enumerate((of_one, of_two))
+        for name, value in gradients.weights.items()
+    }
+    chained = Gradients(weights, of_one.x, of_one.initial_state + of_two.initial_state)
+    expected = {"vjp's y": last} | gradients_by_name(stack, chained)
+    require_alike(gradients_of(subject, call), expected, call, str(stack))
 
 
-@law("STACK-1")
+@law("STACK-1", arrays=False)
 def features_are_the_size_of_the_sequence_before(subject: Subject) -> None:
     """The kernel of a member has as many rows as the sequence that it reads has columns."""
     layers = (
@@ -167,7 +149,7 @@ def features_are_the_size_of_the_sequence_before(subject: Subject) -> None:
         Stack((Stack((LSTM(UNITS),)),))  # type: ignore[arg-type]
 
 
-@law("STACK-2")
+@law("STACK-2", arrays=False)
 def inner_members_return_merged_sequences(subject: Subject) -> None:
     """A member before the last that returns one step or does not merge is an error."""
     for inner in (LSTM(UNITS), Bidirectional(GRU(UNITS))):
@@ -181,7 +163,7 @@ def inner_members_return_merged_sequences(subject: Subject) -> None:
     Stack((LSTM(UNITS, **SEQUENCE), Bidirectional(GRU(UNITS), merge_mode="none")))
 
 
-@law("STACK-3")
+@law("STACK-3", arrays=False)
 def the_flags_belong_to_the_stack(subject: Subject) -> None:
     """A member's `return_state`, and the last one's `return_sequences` alone, are errors."""
     inner = LSTM(UNITS, **SEQUENCE)
@@ -198,49 +180,44 @@ def the_flags_belong_to_the_stack(subject: Subject) -> None:
 def the_flags_of_the_stack_decide(subject: Subject) -> None:
     """They say what is returned, whether the last member sets its flag or not."""
     inner = LSTM(UNITS, **SEQUENCE)
-    weights_of = Stack((inner, GRU(UNITS)))
-    given = sample(subject, weights_of, "flags of a stack")
-
-    def run(last: GRU, **flags: bool) -> Any:
-        stack = Stack((inner, last), **flags)
-        return subject.apply(stack, given.weights, given.x, **given.given)
-
-    whole = run(GRU(UNITS, **SEQUENCE), **BOTH)
-    bare = run(GRU(UNITS), **BOTH)
-    shape = (BATCH, TIME, UNITS)
-    for what, result in {"sets the flag": whole, "does not": bare}.items():
+    bare = Stack((inner, GRU(UNITS)), **BOTH)
+    call = draw(subject, bare, "flags of a stack")
+    flagged = Stack((inner, GRU(UNITS, **SEQUENCE)), **BOTH)
+    whole, other = (outputs_of(subject, call.but(layer=stack)) for stack in (bare, flagged))
+    shapes = [(BATCH, TIME, UNITS)] + [(BATCH, UNITS)] * 3
+    for what, result in {"sets no flag": whole, "sets it": other}.items():
+        received = [np.shape(value) for value in result.values()]
         require(
-            len(result) == 4 and result[0].shape == shape,
-            f"{weights_of} that returns both, the last member {what}: expected y {shape} and "
-            f"three states, received {[np.shape(value) for value in result]}",
-            expected=shape,
-            received=[np.shape(value) for value in result],
+            received == shapes,
+            f"{bare} that returns both, the last member {what}: expected y and three states "
+            f"{shapes}, received {received}",
+            expected=shapes,
+            received=received,
         )
-    for name, one, two in zip(whole._fields, bare, whole, strict=True):
-        require_close(one, two, FEW, f"{weights_of}: {name} where the last sets no flag")
-    sequence = run(GRU(UNITS), return_sequences=True)
-    require_close(sequence, whole[0], FEW, f"{weights_of}: the sequence alone")
-    one = run(GRU(UNITS))
-    require_close(one, whole[0][:, -1], FEW, f"{weights_of}: one step")
-    step, *states = run(GRU(UNITS), return_state=True)
-    require_close(step, one, FEW, f"{weights_of}: one step beside the state")
-    for name, found, expected in zip(whole._fields[1:], states, whole[1:], strict=True):
-        require_close(found, expected, FEW, f"{weights_of}: {name} without sequences")
+    require_alike(other, whole, call, f"{bare}, where the last sets the flag")
+    one_step = whole | {"y": whole["y"][:, -1]}
+    for flags, expected in (
+        ({"return_sequences": True}, {"y": whole["y"]}),
+        ({}, {"y": one_step["y"]}),
+        ({"return_state": True}, one_step),
+    ):
+        found = outputs_of(subject, call.but(layer=Stack((inner, GRU(UNITS)), **flags)))
+        require_alike(found, expected, call, f"{bare} with {flags or 'no flag'} instead")
 
 
-@law("STACK-4", over=STACKS)
+@law("STACK-4", needs=("masks",), over=STACKS)
 def every_member_gets_the_mask(subject: Subject, stack: Stack) -> None:
     """Under a mask a stack is its members called in turn with that mask."""
     _compare(subject, stack, "masked one by one", "holes")
 
 
-@law("STACK-4", over=REVERSED)
+@law("STACK-4", needs=("masks",), over=REVERSED)
 def a_member_that_turns_time_turns_the_mask(subject: Subject, stack: Stack) -> None:
     """After `go_backwards` without `keep_order` the following members get the mask reversed."""
     _compare(subject, stack, "turned one by one", "right")
 
 
-@law("STACK-4")
+@law("STACK-4", needs=("masks",))
 def lengths_are_turned_as_a_mask(subject: Subject) -> None:
     """The members after one that turns time see the padding at the start."""
     _compare(subject, REVERSED["once"], "lengths turned", "lengths")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from seqcore.conformance.mutants import Unavailable, mutant, original, replaced
-from seqcore.conformance.mutants.wrong import Call, Twisted, WrongBackend
+from seqcore.conformance.mutants.wrong import Call, Given, Twisted, WrongBackend, misread
 from seqcore.errors import InputError, ShapeError
 from seqcore.ops import Array, Arrays
 from seqcore.registry import registry
@@ -197,14 +197,12 @@ def _other_dtype_error() -> Iterator[Backend]:
 
 @mutant("ERR-5", "integers are taken for a mask")
 def _integer_mask() -> Iterator[Backend]:
-    honest = inputs._read_mask
+    def bend(layer: Any, given: Given) -> Given:
+        if isinstance(given.mask, np.ndarray) and given.mask.dtype.kind == "i":
+            return given._replace(mask=given.mask != 0)
+        return given
 
-    def read(subject: Any, engine: Any, mask: Any, *others: Any) -> Any:
-        if isinstance(mask, np.ndarray) and mask.dtype.kind == "i":
-            mask = mask != 0
-        return honest(subject, engine, mask, *others)
-
-    with replaced(inputs, "_read_mask", read):
+    with misread(bend):
         yield WrongBackend()
 
 

@@ -14,7 +14,7 @@ from seqcore.conformance.mutants.wrong import Call, Twisted, WrongBackend
 from seqcore.errors import SpecError
 from seqcore.runtime import inputs
 from seqcore.spec import description, initializers, weights
-from seqcore.spec.layers import GRU, LSTM
+from seqcore.spec.layers import GRU, LSTM, Recurrent
 from seqcore.spi import Request
 
 
@@ -99,24 +99,27 @@ def _from_one() -> Iterator[WrongBackend]:
 
 @mutant("INIT-1", "the two kernels exchange their initializers")
 def _exchanged() -> Iterator[WrongBackend]:
-    honest = weights._initializer
-    other = {"kernel": "recurrent_kernel", "recurrent_kernel": "kernel"}
+    honest = weights.initial_weights
 
-    def initializer(cell: Any, name: str) -> Any:
-        return honest(cell, other.get(name, name))
+    def initial(layer: Any, features: int, seed: int, dtype: str) -> Any:
+        if isinstance(layer, Recurrent):
+            kernel, recurrent = layer.recurrent_initializer, layer.kernel_initializer
+            layer = layer.replace(kernel_initializer=kernel, recurrent_initializer=recurrent)
+        return honest(layer, features, seed, dtype)
 
-    with replaced(weights, "_initializer", initializer):
+    with replaced(weights, "initial_weights", initial):
         yield WrongBackend()
 
 
 def _drawn(kind: Any, draw: Callable[..., Any]) -> Iterator[WrongBackend]:
     """Give an initializer other values; `draw` also gets the honest ones."""
-    honest = kind._draw
+    honest = initializers.Initializer.values
 
-    def values(self: Any, bits: Any, shape: Any) -> Any:
-        return draw(self, honest(self, bits, shape), shape)
+    def values(self: Any, seed: int, name: str, shape: Any) -> Any:
+        found = honest(self, seed, name, shape)
+        return draw(self, found, shape) if isinstance(self, kind) else found
 
-    with replaced(kind, "_draw", values):
+    with replaced(initializers.Initializer, "values", values):
         yield WrongBackend()
 
 
@@ -221,15 +224,19 @@ def _wrong_slice() -> Iterator[WrongBackend]:
 
 @mutant("INIT-7", "float32 weights are cut off, not rounded")
 def _cut_off() -> Iterator[WrongBackend]:
-    honest = weights._round
+    honest = weights.initial_weights
 
-    def rounded(values: Any, dtype: str) -> Any:
-        found = honest(values, dtype)
+    def cut(found: Any, wide: Any) -> Any:
+        return np.where(np.abs(found) > np.abs(wide), np.nextafter(found, np.float32(0)), found)
+
+    def initial(layer: Any, features: int, seed: int, dtype: str) -> Any:
+        found = honest(layer, features, seed, dtype)
         if dtype != "float32":
             return found
-        return np.where(np.abs(found) > np.abs(values), np.nextafter(found, np.float32(0)), found)
+        wide = honest(layer, features, seed, "float64")
+        return {name: cut(value, wide[name]) for name, value in found.items()}
 
-    with replaced(weights, "_round", rounded):
+    with replaced(weights, "initial_weights", initial):
         yield WrongBackend()
 
 
@@ -256,8 +263,11 @@ def _lower_case() -> Iterator[WrongBackend]:
 
 @mutant("DESC-2", "what is absent is written as null")
 def _nulls() -> Iterator[WrongBackend]:
-    with replaced(description, "_without_none", lambda value: value):
-        yield WrongBackend()
+    def bend(data: dict[str, Any]) -> None:
+        if data["type"] == "Bidirectional":
+            data.setdefault("backward_layer", None)
+
+    yield from _written(bend)
 
 
 @mutant("DESC-3", "unknown fields are dropped")
@@ -282,14 +292,16 @@ def _lossy() -> Iterator[WrongBackend]:
 
 @mutant("DESC-5", "a file's last number comes back changed")
 def _changed_number() -> Iterator[WrongBackend]:
-    honest = weight_files._array
+    honest = weight_files.load
 
-    def array(*arguments: Any) -> Any:
-        found = np.array(honest(*arguments))
-        found.reshape(-1)[-1:] += found.dtype.type(1)
-        return found
+    def load(path: Any) -> Any:
+        layer, read = honest(path)
+        found = {name: np.array(value) for name, value in read.items()}
+        last = next(reversed(found.values()))
+        last.reshape(-1)[-1:] += last.dtype.type(1)
+        return layer, found
 
-    with replaced(weight_files, "_array", array):
+    with replaced(weight_files, "load", load):
         yield WrongBackend()
 
 

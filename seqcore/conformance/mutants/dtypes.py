@@ -10,9 +10,11 @@ import numpy as np
 from seqcore.conformance.mutants import mutant, replaced
 from seqcore.conformance.mutants.wrong import (
     Call,
+    Given,
     SameOps,
     WrongBackend,
     equations,
+    misread,
     twisted,
     weights_of,
     wrong,
@@ -58,14 +60,14 @@ twisted("DTYPE-1", "a float32 state out of a float64 layer", after=_narrow_state
 
 @mutant("DTYPE-1", "input cast to the weights' data type without a word")
 def _silent() -> Iterator[Backend]:
-    honest = inputs._as_array
+    def bend(layer: Any, given: Given) -> Given:
+        def cast(value: Any) -> Any:
+            floats = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+            return value.astype(given.dtype()) if floats else value
 
-    def cast(subject: Any, name: Any, value: Any, engine: Any, dtype: Any) -> Any:
-        if isinstance(value, np.ndarray) and dtype and value.dtype.kind == "f":
-            value = value.astype(numpy_dtype(dtype))
-        return honest(subject, name, value, engine, dtype)
+        return given.each(cast)._replace(weights=given.weights)
 
-    with replaced(inputs, "_as_array", cast):
+    with misread(bend):
         yield WrongBackend()
 
 
@@ -82,7 +84,7 @@ def _wide_sequences() -> Iterator[Backend]:
 def _integer_sequences() -> Iterator[Backend]:
     def read(value: Any, dtype: Any) -> Any:
         numbers = np.asarray(value)
-        return numbers if numbers.dtype.kind == "i" else numbers.astype(dtype or "float32")
+        return numbers if numbers.dtype.kind == "i" else numbers.astype(dtype)
 
     with _sequences_read(read):
         yield WrongBackend()
@@ -95,14 +97,10 @@ def _narrow_sequences() -> Iterator[Backend]:
 
 
 def _sequences_read(read: Any) -> Any:
-    honest = inputs._as_array
+    def bend(layer: Any, given: Given) -> Given:
+        return given.each(lambda v: read(v, given.dtype()) if isinstance(v, tuple | list) else v)
 
-    def otherwise(subject: Any, name: Any, value: Any, engine: Any, dtype: Any) -> Any:
-        if isinstance(value, tuple | list):
-            value = read(value, dtype)
-        return honest(subject, name, value, engine, dtype)
-
-    return replaced(inputs, "_as_array", otherwise)
+    return misread(bend)
 
 
 # DTYPE-3: other arrays.
@@ -128,14 +126,15 @@ def _others() -> Iterator[Backend]:
 
 def _taken(kinds: str) -> Any:
     """Return a context in which arrays of some kinds are cast."""
-    honest = inputs._as_array
 
-    def lenient(subject: Any, name: Any, value: Any, engine: Any, dtype: Any) -> Any:
-        if isinstance(value, np.ndarray) and value.dtype.kind in kinds:
-            value = np.real(value).astype(numpy_dtype(dtype or "float32"))
-        return honest(subject, name, value, engine, dtype)
+    def bend(layer: Any, given: Given) -> Given:
+        def lenient(value: Any) -> Any:
+            taken = isinstance(value, np.ndarray) and value.dtype.kind in kinds
+            return np.real(value).astype(np.float32) if taken else value
 
-    return replaced(inputs, "_as_array", lenient)
+        return given.each(lenient)
+
+    return misread(bend)
 
 
 # DTYPE-4: half types, rounding.

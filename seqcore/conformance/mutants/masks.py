@@ -10,15 +10,17 @@ import numpy as np
 from seqcore.conformance.mutants import mutant, replaced
 from seqcore.conformance.mutants.wrong import (
     Call,
+    Given,
     SameOps,
     Twisted,
     WrongBackend,
+    misread,
     twisted,
     wrong_ops,
 )
 from seqcore.equations.cell import Cell
 from seqcore.ops import Array, Arrays
-from seqcore.runtime import inputs, nodes, planning
+from seqcore.runtime import nodes, planning
 from seqcore.spi import Backend, Request
 
 # MASK-1: any mask.
@@ -106,12 +108,10 @@ twisted("MASK-2", "a length of 0 read as the whole row", before=_masked_otherwis
 
 @mutant("MASK-2", "mask and lengths taken together")
 def _both() -> Iterator[Backend]:
-    honest = inputs._read_mask
+    def first(layer: Any, given: Given) -> Given:
+        return given if given.mask is None else given._replace(lengths=None)
 
-    def first(subject: Any, engine: Any, mask: Any, lengths: Any, *others: Any) -> Any:
-        return honest(subject, engine, mask, None if mask is not None else lengths, *others)
-
-    with replaced(inputs, "_read_mask", first):
+    with misread(first):
         yield WrongBackend()
 
 

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from seqcore.conformance.mutants import mutant, original, replaced
-from seqcore.conformance.mutants.wrong import Call, Twisted, WrongBackend
+from seqcore.conformance.mutants.wrong import Call, Given, Twisted, WrongBackend, misread
 from seqcore.errors import StateError
 from seqcore.ops import Array, Arrays
-from seqcore.runtime import inputs, nodes, planned_call, planning
-from seqcore.spec.dtypes import numpy_dtype
+from seqcore.runtime import nodes, planned_call, planning
 from seqcore.spec.layers import LSTM
 from seqcore.spec.outputs import state_units
 from seqcore.spi import Request
@@ -173,28 +172,24 @@ def _no_initial_state() -> Iterator[WrongBackend]:
 
 @mutant("STATE-2", "without a given state every state starts at 1")
 def _ones() -> Iterator[WrongBackend]:
-    honest = inputs._read_state
+    def bend(layer: Any, given: Given) -> Given:
+        if given.state is not None:
+            return given
+        rows, kind = len(given.x), given.dtype()
+        return given._replace(state=tuple(np.ones((rows, u), kind) for u in state_units(layer)))
 
-    def read(layer: Any, engine: Any, given: Any, x: Any, seen: Any) -> Any:
-        if given is None:
-            kind = numpy_dtype(x.dtype)
-            given = tuple(np.ones((x.shape[0], units), kind) for units in state_units(layer))
-        return honest(layer, engine, given, x, seen)
-
-    with replaced(inputs, "_read_state", read):
+    with misread(bend):
         yield WrongBackend()
 
 
 @mutant("STATE-2", "a bare state is refused")
 def _tuple_only() -> Iterator[WrongBackend]:
-    honest = inputs._read_state
-
-    def read(layer: Any, engine: Any, given: Any, *others: Any) -> Any:
-        if given is not None and not isinstance(given, tuple | list):
+    def bend(layer: Any, given: Given) -> Given:
+        if given.state is not None and not isinstance(given.state, tuple | list):
             raise StateError(f"{layer}: initial_state is an array, expected a tuple")
-        return honest(layer, engine, given, *others)
+        return given
 
-    with replaced(inputs, "_read_state", read):
+    with misread(bend):
         yield WrongBackend()
 
 

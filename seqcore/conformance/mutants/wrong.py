@@ -9,14 +9,16 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from seqcore.conformance.mutants import mutant
+from seqcore.conformance.mutants import mutant, replaced
 from seqcore.equations.cell import Cell
 from seqcore.ops import Array, Arrays, Ops, Step
 from seqcore.registry import registry
+from seqcore.runtime import calls
 from seqcore.spi import (
     ArrayInfo,
     Backend,
@@ -30,6 +32,30 @@ from seqcore.spi import (
 
 Call = tuple[dict[str, Array], Array, "Array | None", Arrays]
 """The canonical weights, x, mask and initial state of one cell in one direction."""
+
+
+class Given(NamedTuple):
+    """The arguments of `Layer.apply` and `Layer.vjp` as the caller gives them, not yet checked."""
+
+    weights: Any
+    x: Any
+    mask: Any
+    lengths: Any
+    state: Any
+
+    def each(self, change: Callable[[Any], Any]) -> Given:
+        """Return them with a function applied to each weight, to x and to each state."""
+        state = self.state
+        if isinstance(state, tuple | list):
+            state = tuple(map(change, state))
+        weights = {name: change(value) for name, value in self.weights.items()}
+        return self._replace(weights=weights, x=change(self.x), state=state)
+
+    def dtype(self) -> Any:
+        """Return the data type of the arrays among the weights, by default float32."""
+        arrays = (value for value in self.weights.values() if isinstance(value, np.ndarray))
+        return next((array.dtype for array in arrays), np.dtype(np.float32))
+
 
 CellHook = Callable[[Request, Cell], Cell]
 
@@ -217,6 +243,16 @@ def wrong(clause: str, name: str, make: Callable[[], Backend]) -> None:
         yield make()
 
     mutant(clause, name)(live)
+
+
+def misread(bend: Callable[[Any, Given], Given]) -> AbstractContextManager[None]:
+    """Return a context in which a layer's calls read other arguments than they were given."""
+    honest = calls.read_call
+
+    def read(layer: Any, engine: Any, *arguments: Any) -> Any:
+        return honest(layer, engine, *bend(layer, Given(*arguments)))
+
+    return replaced(calls, "read_call", read)
 
 
 def twisted(clause: str, name: str, **hooks: Any) -> None:

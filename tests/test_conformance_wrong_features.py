@@ -1,4 +1,4 @@
-"""The laws of native arrays, of declared features and of errors, and the transformations."""
+"""Backends that declare too much or too little, bend a transformation, or err: laws catch them."""
 
 from __future__ import annotations
 
@@ -11,56 +11,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seqcore.conformance.cases import all_cases
+from law_cases import departures, laws, registered, verdict
 from seqcore.conformance.cases import capabilities as laws_of_features
-from seqcore.conformance.execute import execute
 from seqcore.conformance.laws import Departure
-from seqcore.conformance.model import LawCase, Verdict
-from seqcore.conformance.mutants import NAME, replaced
+from seqcore.conformance.mutants import replaced
 from seqcore.conformance.mutants.wrong import WrongBackend
 from seqcore.conformance.subject import Subject
 from seqcore.errors import ShapeError
 from seqcore.registry import registry
 from seqcore.runtime import inputs
-from seqcore.spi import FEATURES, SPI_VERSION, Backend, BackendSpec, Capabilities, Transforms
-
-NATIVE = ("torch", "tensorflow", "jax")
+from seqcore.spec.layers import LSTM
+from seqcore.spi import FEATURES, Backend, Capabilities, Transforms
 
 pytestmark = [
     # PyTorch's decompositions use what PyTorch deprecates, and its compiler warns of what it lacks.
     pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Dynamo does not know:UserWarning"),
 ]
-
-
-def laws(*starts: str) -> list[LawCase]:
-    found = [case for case in all_cases() if isinstance(case, LawCase)]
-    return [case for case in found if case.id.startswith(starts)]
-
-
-OURS = laws("ARR-", "CAP-", "ERR-")
-
-
-def verdict(name: str, case: LawCase) -> Verdict:
-    found = execute(case, Subject(name))
-    assert isinstance(found, Verdict)
-    return found
-
-
-def departures(name: str, cases: list[LawCase]) -> dict[str, str]:
-    """The messages of the laws that do not hold, of those whose needs are supported."""
-    subject = Subject(name)
-    runnable = [case for case in cases if all(subject.supports(need) for need in case.needs)]
-    assert runnable
-    found = {case.id: verdict(name, case) for case in runnable}
-    return {key: one.findings[0].message for key, one in found.items() if one.status != "pass"}
-
-
-@contextlib.contextmanager
-def registered(backend: Backend) -> Iterator[str]:
-    spec = BackendSpec(name=NAME, factory="seqcore:none", spi=SPI_VERSION)
-    with registry.temporarily(spec, lambda: backend):
-        yield NAME
 
 
 @contextlib.contextmanager
@@ -80,42 +47,12 @@ def declaring(**changes: Any) -> Capabilities:
     return Capabilities({name: why for name, why in unsupported.items() if why is not None})
 
 
-# Honest backends.
-
-
-def test_the_laws_hold_on_numpy() -> None:
-    assert departures("numpy", OURS) == {}
-
-
-@pytest.mark.parametrize("name", NATIVE)
-def test_the_smoke_laws_hold(name: str) -> None:
-    pytest.importorskip(name)
-    assert departures(name, [case for case in OURS if case.tier == "smoke"]) == {}
-
-
-@pytest.mark.clause("ARR-5")
-@pytest.mark.clause("CAP-1")
-def test_the_laws_of_arrays_and_features_hold_on_torch() -> None:
-    pytest.importorskip("torch")
-    cases = [case for case in laws("ARR-", "CAP-") if case.tier != "full"]
-    assert departures("torch", cases) == {}
-
-
-@pytest.mark.parametrize("name", NATIVE)
-def test_what_is_not_declared_is_lacking(name: str) -> None:
-    pytest.importorskip(name)
-    assert departures(name, laws("CAP-2/what-is-not-supported-is-lacking")) == {}
-
-
 def test_every_feature_has_cases_of_both_clauses() -> None:
     subject = Subject("numpy")
     needs = {need for case in laws("CAP-1/") for need in case.needs[:1]}
     assert needs == set(FEATURES)
     for feature in FEATURES:
         assert laws_of_features.cases_needing(subject, feature)
-
-
-# Dishonest ones.
 
 
 @pytest.mark.clause("CAP-2")
@@ -168,10 +105,11 @@ def test_a_gate_that_is_open_is_found() -> None:
 
 def test_work_before_the_error_is_found() -> None:
     subject = Subject("numpy")
-    weights = laws_of_features._CELL.init(4)
+    layer, x = LSTM(2), np.zeros((3, 5, 4), np.float32)
+    weights = layer.init(4)
     with laws_of_features.no_work(subject), pytest.raises(Departure, match="before any work"):
-        subject.apply(laws_of_features._CELL, weights, np.zeros((3, 5, 4), np.float32))
-    subject.apply(laws_of_features._CELL, weights, np.zeros((3, 5, 4), np.float32))
+        subject.apply(layer, weights, x)
+    subject.apply(layer, weights, x)
 
 
 class Bent(Transforms):
@@ -271,72 +209,3 @@ def test_an_error_of_another_class_or_without_words_is_found() -> None:
 
 def _said(kind: type[Exception], message: str) -> Exception:
     return kind("something is wrong with the mask")
-
-
-# The transformations of our backends, without layers.
-
-
-@pytest.mark.parametrize("name", NATIVE)
-def test_transformations(name: str) -> None:
-    pytest.importorskip(name)
-    backend = registry.get(name)
-    native, to_numpy = backend.transforms, backend.to_numpy
-    assert native is not None
-    a, b = np.array([1.0, 2.0]), np.array([3.0, -1.0])
-    x, y = native.array(a), native.array(b)
-    assert registry.for_array(x) == name
-    assert backend.describe(x).dtype == "float64"
-
-    def cost(x: Any, y: Any) -> Any:
-        return backend.ops.sum(x * x * x * y)
-
-    def slope(x: Any, y: Any) -> Any:
-        return backend.ops.sum(native.gradient(cost, (x, y))[0] * y)
-
-    first = native.gradient(cost, (x, y))
-    np.testing.assert_allclose(to_numpy(first[0]), 3 * a**2 * b, rtol=1e-15)
-    np.testing.assert_allclose(to_numpy(first[1]), a**3, rtol=1e-15)
-    second = native.gradient(slope, (x, y))
-    np.testing.assert_allclose(to_numpy(second[0]), 6 * a * b**2, rtol=1e-15)
-    np.testing.assert_allclose(to_numpy(second[1]), 6 * a**2 * b, rtol=1e-15)
-    unused = native.gradient(lambda x, y: backend.ops.sum(x), (x, y))[1]
-    np.testing.assert_array_equal(to_numpy(unused), 0 * b)
-    outputs, tangents = native.jvp(lambda x: (x * x, 3.0 * x), (x,), (y,))
-    for value, expected in zip((*outputs, *tangents), (a**2, 3 * a, 2 * a * b, 3 * b), strict=True):
-        np.testing.assert_allclose(to_numpy(value), expected, rtol=1e-15)
-    several = native.array(np.stack([a, b]))
-    (mapped,) = native.vmap(lambda x: (backend.ops.sum(x * x),), (several,))
-    np.testing.assert_allclose(to_numpy(mapped), [5.0, 10.0], rtol=1e-15)
-
-
-@pytest.mark.parametrize("name", ["tensorflow", "jax"])
-def test_compilation_hides_values(name: str) -> None:
-    pytest.importorskip(name)
-    backend = registry.get(name)
-    native = backend.transforms
-    assert native is not None
-    seen = []
-
-    def function(x: Any) -> Any:
-        seen.append(backend.describe(x).traced)
-        return x * x
-
-    found = native.compile(function)(native.array(np.array([3.0])))
-    assert seen == [True]
-    np.testing.assert_array_equal(backend.to_numpy(found), [9.0])
-
-
-def test_lengths_are_checked_inside_torch_func() -> None:
-    torch = pytest.importorskip("torch")
-    layer = laws_of_features._CELL
-    weights = {key: torch.tensor(value) for key, value in layer.init(4).items()}
-    lengths = torch.tensor([5, 2, 1])
-
-    def cost(x: Any) -> Any:
-        return layer.apply(weights, x, lengths=lengths)[0].sum()
-
-    x = torch.randn(3, 5, 4)
-    assert torch.func.grad(cost)(x)[1, 2:].count_nonzero() == 0
-    lengths[0] = 6
-    with pytest.raises(Exception, match="expected 0 to 5"):
-        torch.func.grad(cost)(x)
