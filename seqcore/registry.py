@@ -17,11 +17,13 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pluggy
 
 from seqcore.errors import (
@@ -51,7 +53,11 @@ COMMON_OPTIONS: Mapping[str, Option] = {
 }
 """The options that every backend takes beside its own."""
 
+SLOW_SECONDS = 1.0
+"""A registration that takes longer is remarked upon; without a framework it takes milliseconds."""
+
 _THIS_PROCESS = "this process"
+_KEPT_CHARACTERS = 200
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _OPTION_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _FACTORY = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
@@ -76,7 +82,22 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class _Claim:
+class Remark:
+    """What a registration did that it should not do; its backends can be used all the same.
+
+    Attributes:
+        name: The entry's name.
+        distribution: Who registered it.
+        reason: What it did, and what to do.
+    """
+
+    name: str
+    distribution: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
     """One description of a backend, and who gave it."""
 
     spec: BackendSpec
@@ -84,36 +105,78 @@ class _Claim:
     factory: Callable[[], Backend] | None = None
 
 
+class _Overheard:
+    """Standard error in the place of standard output; it keeps the beginning of what is written."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    def write(self, text: str) -> int:
+        self.text += text[: _KEPT_CHARACTERS - len(self.text)]
+        return 0 if sys.stderr is None else sys.stderr.write(text)
+
+
 @dataclass(slots=True)
-class _Source:
-    """An entry point, or a registration in this process, and what came of it."""
+class Source:
+    """An entry point, or a registration in this process, and what came of it.
+
+    Attributes:
+        name: The entry's name.
+        distribution: Whose it is.
+        entry: The entry, until it is loaded.
+        claims: The backends that it gives.
+        problems: What makes it, or a backend of it, unusable.
+        seconds: How long its registration took.
+        printed: The beginning of what that printed.
+    """
 
     name: str
     distribution: str
     entry: EntryPoint | None = None
-    claims: list[_Claim] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    seconds: float = 0.0
+    printed: str = ""
 
     def load(self) -> None:
         """Ask the entry's module for its backends, once."""
         if self.entry is None:
             return
         entry, self.entry = self.entry, None
+        # What a module prints would spoil the output of a command that a machine reads.
+        overheard = _Overheard()
+        start = time.perf_counter()
         try:
-            # What a module prints would spoil the output of a command that a machine reads.
-            with contextlib.redirect_stdout(sys.stderr):
+            with contextlib.redirect_stdout(overheard):
                 judged = [(spec, _fault(spec)) for spec in _announced(entry)]
         except KeyboardInterrupt:
             self.entry = entry
             raise
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
+            judged = []
             self.problems.append(Problem(self.name, self.distribution, _reason(error), error))
-            return
+        self.seconds = time.perf_counter() - start
+        self.printed = overheard.text
         for spec, fault in judged:
             if fault is None:
-                self.claims.append(_Claim(spec, self.distribution))
+                self.claims.append(Claim(spec, self.distribution))
             else:
                 self.problems.append(Problem(str(spec.name), self.distribution, fault))
+
+    def remarks(self) -> list[Remark]:
+        """Return what its registration did that it should not do."""
+        reasons = []
+        if self.seconds > SLOW_SECONDS:
+            reasons.append(
+                f"its registration took {self.seconds:.1f} s, expected less than {SLOW_SECONDS:g} "
+                "s; it may import no framework"
+            )
+        if self.printed:
+            reasons.append(f"its registration printed {self.printed!r}, expected nothing")
+        return [Remark(self.name, self.distribution, reason) for reason in reasons]
 
 
 class Registry:
@@ -129,9 +192,9 @@ class Registry:
     def __init__(self, group: str | None = ENTRY_POINT_GROUP) -> None:
         self._group = group
         self._lock = RLock()
-        self._discovered: list[_Source] | None = None
-        self._registered: dict[str, _Source] = {}
-        self._claims: dict[str, _Claim] = {}
+        self._discovered: list[Source] | None = None
+        self._registered: dict[str, Source] = {}
+        self._claims: dict[str, Claim] = {}
         self._backends: dict[str, Backend] = {}
         self._owners: dict[type, str | None] = {}
 
@@ -149,7 +212,7 @@ class Registry:
             with self._lock:
                 backend = self._backends.get(name)
                 if backend is None:
-                    backend = self._backends[name] = _create(self._claim(name))
+                    backend = self._backends[name] = create(self._claim(name))
         return backend
 
     def spec(self, name: str) -> BackendSpec:
@@ -185,7 +248,7 @@ class Registry:
 
     def missing(self, name: str) -> tuple[str, ...]:
         """Return the modules that the backend requires and that are not installed."""
-        return _missing(self.spec(name))
+        return missing(self.spec(name))
 
     def distribution(self, name: str) -> str:
         """Return the name of the distribution that registers the backend."""
@@ -199,6 +262,12 @@ class Registry:
             for name in {claim.spec.name for source in sources for claim in source.claims}:
                 found += _disputes(name, sources)
         return sorted(found, key=lambda problem: (problem.name, problem.distribution))
+
+    def remarks(self) -> list[Remark]:
+        """Return what registrations did that they should not do, by name; they may be usable."""
+        with self._lock:
+            found = [remark for source in self._loaded() for remark in source.remarks()]
+        return sorted(found, key=lambda remark: (remark.name, remark.distribution))
 
     def for_array(self, value: object) -> str | None:
         """Return the backend whose own array `value` is, or None for a neutral value.
@@ -254,8 +323,8 @@ class Registry:
                         f"backend {spec.name!r}: already registered by {source.distribution}; "
                         "choose another name"
                     )
-            claim = _Claim(spec, _THIS_PROCESS, factory)
-            self._registered[spec.name] = _Source(spec.name, _THIS_PROCESS, claims=[claim])
+            claim = Claim(spec, _THIS_PROCESS, factory)
+            self._registered[spec.name] = Source(spec.name, _THIS_PROCESS, claims=[claim])
             self._forget(spec.name)
 
     @contextlib.contextmanager
@@ -291,12 +360,12 @@ class Registry:
         self._backends.pop(name, None)
         self._owners.clear()
 
-    def _sources(self) -> list[_Source]:
+    def _sources(self) -> list[Source]:
         if self._discovered is None:
-            self._discovered = [] if self._group is None else _discover(self._group)
+            self._discovered = [] if self._group is None else discover(self._group)
         return [*self._registered.values(), *self._discovered]
 
-    def _loaded(self) -> list[_Source]:
+    def _loaded(self) -> list[Source]:
         sources = self._sources()
         for source in sources:
             source.load()
@@ -309,7 +378,7 @@ class Registry:
             return False
         return True
 
-    def _claim(self, name: str) -> _Claim:
+    def _claim(self, name: str) -> Claim:
         """Return the one sound claim on the name, loading as few modules as that takes."""
         claim = self._claims.get(name)
         if claim is None:
@@ -317,7 +386,7 @@ class Registry:
                 claim = self._claims[name] = self._decide(name)
         return claim
 
-    def _decide(self, name: str) -> _Claim:
+    def _decide(self, name: str) -> Claim:
         sources = self._sources()
         for named_like_it in (True, False):
             circle = [source for source in sources if (source.name == name) is named_like_it]
@@ -354,10 +423,11 @@ class Registry:
         return message
 
     def _owner(self, kind: type) -> str | None:
+        if issubclass(kind, np.ndarray | np.generic):
+            return None
         roots = dict.fromkeys(str(base.__module__).partition(".")[0] for base in kind.__mro__)
         del roots["builtins"]  # of `object`
-        if not roots or "numpy" in roots:
-            return None
+        roots.pop("numpy", None)  # of its operators, which other libraries' arrays may inherit
         named = {source.name for source in self._sources()}
         for root in roots:
             if root in named and self._takes(root, root):
@@ -375,7 +445,7 @@ class Registry:
             return False
 
 
-def _discover(group: str) -> list[_Source]:
+def discover(group: str) -> list[Source]:
     """Return the installed entry points of the group, none of them loaded.
 
     Only files that mention the group are parsed: it is faster, and a malformed file of a
@@ -383,7 +453,7 @@ def _discover(group: str) -> list[_Source]:
     """
     from importlib.metadata import distributions
 
-    sources: list[_Source] = []
+    sources: list[Source] = []
     seen: set[str] = set()
     for distribution in distributions():
         try:
@@ -396,18 +466,18 @@ def _discover(group: str) -> list[_Source]:
                 continue
             seen.add(key)
             entries = distribution.entry_points.select(group=group)
-            sources += [_Source(entry.name, owner, entry) for entry in entries]
+            sources += [Source(entry.name, owner, entry) for entry in entries]
         except Exception as error:  # noqa: BLE001 - whatever a damaged installation may raise
             owner = _label(distribution)
             problem = Problem(owner, owner, f"its entry points: {_reason(error)}", error)
-            sources.append(_Source(owner, owner, problems=[problem]))
+            sources.append(Source(owner, owner, problems=[problem]))
     return sources
 
 
 def _label(distribution: Distribution) -> str:
     try:
         name: str | None = distribution.name
-    except Exception:  # noqa: BLE001 - as in _discover
+    except Exception:  # noqa: BLE001 - as in discover
         name = None
     return name or "an unnamed distribution"
 
@@ -499,11 +569,11 @@ def _option_fault(name: object, option: object) -> str | None:
     return None
 
 
-def _claims_on(name: str, sources: list[_Source]) -> list[_Claim]:
+def _claims_on(name: str, sources: list[Source]) -> list[Claim]:
     return [claim for source in sources for claim in source.claims if claim.spec.name == name]
 
 
-def _disputes(name: str, sources: list[_Source]) -> list[Problem]:
+def _disputes(name: str, sources: list[Source]) -> list[Problem]:
     """Return a problem for every claim on the name that is not the only one or not the owner's."""
     own = [source for source in sources if source.name == name]
     others = [source for source in sources if source.name != name]
@@ -522,7 +592,8 @@ def _disputes(name: str, sources: list[_Source]) -> list[Problem]:
     return found
 
 
-def _missing(spec: BackendSpec) -> tuple[str, ...]:
+def missing(spec: BackendSpec) -> tuple[str, ...]:
+    """Return the modules that a backend requires and that are not installed."""
     from importlib.util import find_spec
 
     def installed(module: str) -> bool:
@@ -534,17 +605,23 @@ def _missing(spec: BackendSpec) -> tuple[str, ...]:
     return tuple(module for module in spec.requires if not installed(module))
 
 
-def _create(claim: _Claim) -> Backend:
+def create(claim: Claim) -> Backend:
+    """Return the backend that a claim describes, made by its factory.
+
+    Raises:
+        BackendNotInstalled: if a module that it requires is not installed.
+        BackendBroken: if its factory failed.
+    """
     from pkgutil import resolve_name
 
     from seqcore.spi.backend import Backend
 
     spec = claim.spec
-    missing = _missing(spec)
-    if missing:
+    absent = missing(spec)
+    if absent:
         hint = f"; install it: {spec.install_hint}" if spec.install_hint else ""
         raise BackendNotInstalled(
-            f"backend {spec.name!r}: it requires {', '.join(missing)}, which is not installed{hint}"
+            f"backend {spec.name!r}: it requires {', '.join(absent)}, which is not installed{hint}"
         )
     try:
         backend: object = (claim.factory or resolve_name(spec.factory))()

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from seqcore.errors import (
     BackendBroken,
@@ -667,6 +668,12 @@ def test_an_array_is_recognised_by_the_modules_of_its_type_and_its_bases() -> No
     assert registry.for_array(array_of("users.own", base)) == "beta"
     assert registry.for_array(array_of("alphalibrary")) is None
     assert registry.for_array(array_of("unheard.of")) is None
+
+
+def test_an_array_with_numpy_s_operators_is_not_numpy_s() -> None:
+    registry = Registry(None)
+    registry.register(described("alpha", array_roots=("alphalib",)))
+    assert registry.for_array(array_of("alphalib", NDArrayOperatorsMixin)) == "alpha"
 
 
 def test_the_entry_named_like_the_framework_is_asked_first_and_alone(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +39,18 @@ def execute(args: argparse.Namespace) -> int:
     """Print what is known of every backend. One that is broken stops no other."""
     from seqcore.registry import registry
 
+    # Nobody has asked for what the backends may print.
+    with contextlib.redirect_stdout(sys.stderr):
+        described = [describe(name, load=args.load) for name in registry.names()]
     data = {
-        "backends": [describe(name, load=args.load) for name in registry.names()],
+        "backends": described,
         "problems": [
             {"name": p.name, "distribution": p.distribution, "reason": p.reason}
             for p in registry.problems()
+        ],
+        "remarks": [
+            {"name": r.name, "distribution": r.distribution, "reason": r.reason}
+            for r in registry.remarks()
         ],
     }
     if args.json:
@@ -76,7 +84,7 @@ def describe(name: str, *, load: bool) -> dict[str, Any]:
     if not missing and (load or _costs_nothing(spec)):
         try:
             data |= _asked(registry.get(name)) | {"loaded": True}
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
             data["problem"] = str(error)
     return data
 
@@ -136,6 +144,8 @@ def _print(data: dict[str, Any]) -> None:
         _print_backend(backend)
     for problem in data["problems"]:
         print(f"{problem['name']}: BROKEN, from {problem['distribution']}: {problem['reason']}")
+    for remark in data["remarks"]:
+        print(f"{remark['name']}: REMARK, from {remark['distribution']}: {remark['reason']}")
 
 
 def _print_backend(backend: dict[str, Any]) -> None:
