@@ -610,7 +610,8 @@ def create(claim: Claim) -> Backend:
 
     Raises:
         BackendNotInstalled: if a module that it requires is not installed.
-        BackendBroken: if its factory failed.
+        BackendError: as its factory raised it.
+        BackendBroken: if its factory failed in any other way.
     """
     from pkgutil import resolve_name
 
@@ -625,8 +626,8 @@ def create(claim: Claim) -> Backend:
         )
     try:
         backend: object = (claim.factory or resolve_name(spec.factory))()
-    except KeyboardInterrupt:
-        raise
+    except (BackendError, KeyboardInterrupt):
+        raise  # a factory that says itself what is wrong and what to do
     except BaseException as error:  # a factory may raise anything, SystemExit too
         raise BackendBroken(
             f"backend {spec.name!r}: its factory {spec.factory} of {claim.distribution} failed "

@@ -39,6 +39,7 @@ from seqcore.conformance.report.model import (
 )
 from seqcore.conformance.report.page import IN_FULL, page
 from seqcore.conformance.report.summary import summary
+from seqcore.conformance.report.wording import clean
 from seqcore.errors import FileError
 from seqcore.spi import FEATURES
 
@@ -753,3 +754,7 @@ def test_the_page_is_whole_without_its_script(browse: Browse) -> None:
         """,
     )
     assert found == {"filter": 0, "clauses": len(clause_texts()), "cases": 1}
+
+
+def test_colours_of_a_library_s_errors_are_left_out() -> None:
+    assert clean("\x1b[1mException\x1b[0m: \x1b[38;5;1mbad\x07") == "Exception: bad\ufffd"

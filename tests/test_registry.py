@@ -22,6 +22,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from seqcore.errors import (
     BackendBroken,
+    BackendError,
     BackendNotFound,
     BackendNotInstalled,
     DuplicateBackend,
@@ -571,6 +572,13 @@ def test_a_factory_that_fails_is_broken_and_may_be_asked_again(error: BaseExcept
         raised.value
     )
     assert registry.get("fake").name == "fake"
+
+
+def test_a_factory_may_say_itself_what_is_wrong() -> None:
+    registry = Registry(None)
+    registry.register(described(), fails(BackendError("the chip is in use; free it")))
+    with pytest.raises(BackendError, match=r"^the chip is in use; free it$"):
+        registry.get("fake")
 
 
 def test_ctrl_c_in_a_factory_propagates() -> None:

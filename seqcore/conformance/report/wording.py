@@ -18,6 +18,9 @@ SYMBOLS: Mapping[Status, str] = {
 }
 """One sign for each status, so that none needs colour to be read."""
 
+# What colours a terminal: a library's errors may bring it along.
+_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
 # What neither XML nor a terminal should be given: control characters and halves of characters.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -72,7 +75,7 @@ def seconds(value: float) -> str:
 
 def clean(text: str) -> str:
     """Return a text without the characters that no form of the report can hold."""
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", _COLOURS.sub("", text))
 
 
 def shorten(text: str, length: int) -> str:
