@@ -15,12 +15,13 @@ the rest down:
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -105,18 +106,24 @@ class Claim:
     factory: Callable[[], Backend] | None = None
 
 
-class _Overheard:
-    """Standard error in the place of standard output; it keeps the beginning of what is written."""
+class _Overheard(io.TextIOBase):
+    """Standard error in the place of standard output; it keeps the beginning of what is written.
+
+    What other threads print meanwhile is passed on, and is not the registration's.
+    """
 
     def __init__(self) -> None:
         self.text = ""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(sys.stderr, name)
+        self._thread = threading.get_ident()
 
     def write(self, text: str) -> int:
-        self.text += text[: _KEPT_CHARACTERS - len(self.text)]
-        return 0 if sys.stderr is None else sys.stderr.write(text)
+        if threading.get_ident() == self._thread:
+            self.text += text[: _KEPT_CHARACTERS - len(self.text)]
+        return len(text) if sys.stderr is None else sys.stderr.write(text)
+
+    def flush(self) -> None:
+        if sys.stderr is not None:
+            sys.stderr.flush()
 
 
 @dataclass(slots=True)
@@ -175,7 +182,9 @@ class Source:
                 "s; it may import no framework"
             )
         if self.printed:
-            reasons.append(f"its registration printed {self.printed!r}, expected nothing")
+            reasons.append(
+                f"its registration printed {self.printed!r}, expected nothing; remove what prints"
+            )
         return [Remark(self.name, self.distribution, reason) for reason in reasons]
 
 
@@ -191,7 +200,7 @@ class Registry:
 
     def __init__(self, group: str | None = ENTRY_POINT_GROUP) -> None:
         self._group = group
-        self._lock = RLock()
+        self._lock = threading.RLock()
         self._discovered: list[Source] | None = None
         self._registered: dict[str, Source] = {}
         self._claims: dict[str, Claim] = {}
@@ -248,7 +257,7 @@ class Registry:
 
     def missing(self, name: str) -> tuple[str, ...]:
         """Return the modules that the backend requires and that are not installed."""
-        return missing(self.spec(name))
+        return missing_modules(self.spec(name))
 
     def distribution(self, name: str) -> str:
         """Return the name of the distribution that registers the backend."""
@@ -584,6 +593,7 @@ def _disputes(name: str, sources: list[Source]) -> list[Problem]:
     found = [
         Problem(name, claim.distribution, f"the name belongs to an entry of {' and '.join(owners)}")
         for claim in foreign
+        if claim.distribution not in owners  # else its entries name one module, as they may
     ]
     if len(rightful) > 1:
         claimants = " and ".join(claim.distribution for claim in rightful)
@@ -592,7 +602,7 @@ def _disputes(name: str, sources: list[Source]) -> list[Problem]:
     return found
 
 
-def missing(spec: BackendSpec) -> tuple[str, ...]:
+def missing_modules(spec: BackendSpec) -> tuple[str, ...]:
     """Return the modules that a backend requires and that are not installed."""
     from importlib.util import find_spec
 
@@ -618,7 +628,7 @@ def create(claim: Claim) -> Backend:
     from seqcore.spi.backend import Backend
 
     spec = claim.spec
-    absent = missing(spec)
+    absent = missing_modules(spec)
     if absent:
         hint = f"; install it: {spec.install_hint}" if spec.install_hint else ""
         raise BackendNotInstalled(

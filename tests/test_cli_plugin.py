@@ -230,6 +230,75 @@ def test_what_breaks_the_contract_is_one_clear_line(
     assert answer["next"].endswith(f"seqcore plugin check {name}")
 
 
+def test_a_backend_that_ends_its_process_is_not_the_next_one_s_fault(tmp_path: Path) -> None:
+    source = """
+import os
+from seqcore.conformance.mutants.wrong import WrongBackend
+from seqcore.spi.registration import BackendSpec, hookimpl
+
+@hookimpl
+def seqcore_backends():
+    return [
+        BackendSpec(name=name, factory=f"plugin_first:{name}", spi="1.0")
+        for name in ("first", "second")
+    ]
+
+def first():
+    os.abort()
+
+def second():
+    backend = WrongBackend()
+    backend.name = "second"
+    return backend
+"""
+    install(tmp_path, "first", source=source)
+    entries = "[seqcore.backends]\nfirst = plugin_first\nsecond = plugin_first\n"
+    (tmp_path / "plugin_first-1.0.dist-info" / "entry_points.txt").write_text(entries)
+    done = run(tmp_path, "plugin", "check", "first")
+    assert "fail  first: factory: the process ended with signal SIGABRT" in done.stdout
+    done = run(tmp_path, "plugin", "check", "second")
+    assert "pass  second: factory: " in done.stdout, done.stdout
+    # Two entries may name one module, of which each gives the same backends.
+    code = "from seqcore.registry import registry as r; print(r.names(), r.problems())"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    shown = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+    assert "'first'" in shown
+    assert "'second'" in shown
+    assert shown.endswith("[]\n"), shown
+
+
+@pytest.mark.parametrize(
+    "loss", ["np.float16(value).astype(kind)", "np.abs(value)", "value.T.copy()"]
+)
+def test_a_border_that_loses_something_is_named(loss: str, tmp_path: Path) -> None:
+    source = f"""
+import numpy as np
+from seqcore.spi import HostBackend, Generic
+from seqcore.spi.registration import BackendSpec, hookimpl
+
+class Lossy(HostBackend):
+    name = "lossy"
+    implementations = (Generic(HostBackend.ops),)
+
+    def version(self):
+        return "1"
+
+    def asarray(self, value, dtype, device):
+        value = super().asarray(value, dtype, device)
+        kind = value.dtype
+        return {loss} if kind.kind == "f" else value
+
+@hookimpl
+def seqcore_backends():
+    return [BackendSpec(name="lossy", factory="plugin_lossy:Lossy", spi="1.0")]
+"""
+    install(tmp_path, "lossy", source=source)
+    code, _, steps = check(tmp_path, "lossy")
+    assert code == 1
+    assert steps["border"]["status"] == "fail"
+    assert "float32: to_numpy returned" in steps["border"]["message"]
+
+
 def test_an_unknown_hook_is_named(tmp_path: Path) -> None:
     more = "\n@hookimpl\ndef seqcore_backend(): pass\n"
     source = REGISTRATION.format(above="", before="pass", name="odd", factory="a:b", spi="1.0")

@@ -10,14 +10,16 @@ import pytest
 from seqcore.conformance import calls
 from seqcore.conformance.agreement import require_alike, require_right, require_same
 from seqcore.conformance.calls import MAIN, Call, draw, outputs_of, results_of
-from seqcore.conformance.laws import Departure
+from seqcore.conformance.execute import execute
+from seqcore.conformance.laws import Departure, NotJudged
 from seqcore.conformance.levels import BOTH
-from seqcore.conformance.model import ValueCase
+from seqcore.conformance.model import LawCase, ValueCase, Verdict
 from seqcore.conformance.subject import Subject
 from seqcore.conformance.tolerance import KINDS, Kind, expectation, expected, limit
 from seqcore.spec.layers import LSTM, Bidirectional
 
 SUBJECT = Subject("numpy")
+SENSITIVE = LSTM(2, activation="relu", recurrent_activation="linear", **BOTH)
 
 
 @pytest.fixture
@@ -98,6 +100,25 @@ def test_the_limit_is_the_budget_of_a_value_case_with_the_same_arrays(kind: Kind
     assert call.limit(kind, 3) == 3 * call.limit(kind)
 
 
+def test_an_output_has_a_limit_of_its_own() -> None:
+    layer = MAIN["bidirectional"]
+    known = expected(ValueCase(id="a", clauses=(), layer=layer, state=True), SUBJECT.seed)
+    call = draw(SUBJECT, layer, "a")
+    own = {name: array.limit for name, array in known.outputs.items()}
+    assert len(set(own.values())) > 1
+    assert {name: call.limit("outputs", name=name) for name in own} == own
+    assert call.limit("outputs", name="of no name") == max(own.values())
+
+
+def test_a_law_of_unlucky_arrays_passes_unjudged() -> None:
+    def unlucky(subject: Subject) -> None:
+        draw(subject, SENSITIVE, "wild", scale=2.0).limit("outputs")
+
+    verdict = execute(LawCase(id="a", clauses=("LSTM-1",), check=unlucky), SUBJECT)
+    assert isinstance(verdict, Verdict)
+    assert (verdict.status, verdict.judged) == ("pass", False)
+
+
 def test_noise_is_measured_once_and_only_what_is_compared(measured: list[bool]) -> None:
     call = draw(SUBJECT, MAIN["lstm"], "a")
     assert measured == []
@@ -124,10 +145,9 @@ def test_noise_is_that_of_the_arrays_as_a_law_has_changed_them() -> None:
 
 
 def test_a_call_that_is_too_sensitive_is_not_compared() -> None:
-    layer = LSTM(2, activation="relu", recurrent_activation="linear", **BOTH)
-    call = draw(SUBJECT, layer, "wild", scale=2.0)
+    call = draw(SUBJECT, SENSITIVE, "wild", scale=2.0)
     found = outputs_of(SUBJECT, call)
-    with pytest.raises(ValueError, match=r"LSTM\(units=2\), call 'wild': its outputs have a noise"):
+    with pytest.raises(NotJudged, match=r"LSTM\(units=2\), call 'wild': its outputs have a noise"):
         require_alike(found, found, call, "nothing")
 
 

@@ -38,7 +38,7 @@ def require_alike(
         require_close(
             found[name],
             expected[name],
-            call.limit(kind_of(name), results),
+            call.limit(kind_of(name), results, name),
             f"{what}: {name}",
             dtype=call.dtype,
         )

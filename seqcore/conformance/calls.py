@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqcore.conformance.arrays import Arguments, arguments, output_shapes
-from seqcore.conformance.laws import require
+from seqcore.conformance.laws import NotJudged, require
 from seqcore.conformance.levels import BOTH
 from seqcore.conformance.model import MaskPattern, ValueCase
 from seqcore.conformance.subject import Subject
@@ -158,7 +158,7 @@ class Call:
         mine = self.but(layer=layer, weights=weights)
         return mine.giving(initial_state=self.state[states])
 
-    def limit(self, kind: Kind, results: float = 1) -> float:
+    def limit(self, kind: Kind, results: float = 1, name: str = "") -> float:
         """Return how many eps results may be off together, each by the budget of this call.
 
         The oracle's noise is measured with the arrays as they are when this is asked first.
@@ -166,18 +166,20 @@ class Call:
         Args:
             kind: What is compared.
             results: 1 for a result and its exact value, 2 for two results.
+            name: The output that is compared; of any other name the largest budget holds.
 
         Raises:
-            ValueError: if the call is too ill-conditioned to be compared by value.
+            NotJudged: if the call is too ill-conditioned to be compared by value.
         """
         known = self._expected(kind)
         if not known.admitted(kind):
-            raise ValueError(
+            raise NotJudged(
                 f"{self.layer}, call {self.label!r}: its {kind} have a noise of "
                 f"{known.noise[kind]:.3g} eps, expected at most {ADMITTED[kind]:g}; draw it with "
                 "another scale (`levels.scale_of`), or do not compare it by value"
             )
-        return results * known.limit(kind)
+        own = known.outputs.get(name) if kind == "outputs" else None
+        return results * (known.limit(kind) if own is None else own.limit)
 
     def _expected(self, kind: Kind) -> Expected:
         """Return what the oracle gives, with gradients where they were asked for."""

@@ -105,7 +105,7 @@ def shown_by(case: ValueCase) -> tuple[str, ...]:
 
 def _narrowest(case: ValueCase) -> list[str]:
     if case.wild:
-        return ["ACT-3", *_of_equations(case)]
+        return ["ACT-3"]
     if case.precision != "highest":
         return ["PREC-2", "PREC-3", *(["PREC-4"] if case.gradients else [])]
     if case.dtype in HALF_DTYPES:
@@ -155,7 +155,7 @@ def _of_equations(case: ValueCase) -> list[str]:
     equations = {
         SimpleRNN: ["RNN-1"],
         LSTM: ["LSTM-1", "LSTM-2", "LSTM-3", "LSTM-4"],
-        GRU: ["GRU-1", "GRU-3" if layer == _reset_before(layer) else "GRU-2", "GRU-4"],
+        GRU: ["GRU-1", "GRU-2" if _resets_after(layer) else "GRU-3", "GRU-4"],
     }[type(layer)]
     special = [] if layer.use_bias else ["BIAS-1"]
     if _activations_of(layer) != _activations_of(type(layer)(1)):
@@ -199,8 +199,8 @@ def _of_mask(case: ValueCase) -> list[str]:
     return found
 
 
-def _reset_before(layer: AnyCell) -> AnyCell | None:
-    return layer.replace(reset_after=False) if isinstance(layer, GRU) else None
+def _resets_after(layer: AnyCell) -> bool:
+    return isinstance(layer, GRU) and layer.reset_after
 
 
 def _activations_of(layer: AnyCell) -> tuple[str, ...]:

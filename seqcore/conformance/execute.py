@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from seqcore.conformance.arrays import Arguments, arguments
-from seqcore.conformance.laws import Departure
+from seqcore.conformance.laws import Departure, NotJudged
 from seqcore.conformance.model import (
     Case,
     Finding,
@@ -25,7 +25,7 @@ from seqcore.conformance.model import (
 from seqcore.conformance.subject import Subject, generator
 from seqcore.errors import PlanError
 from seqcore.runtime import Gradients
-from seqcore.runtime.planned_call import PlannedCall, collected_calls
+from seqcore.runtime.calls import plan_apply, plan_vjp
 from seqcore.spec.dtypes import numpy_dtype
 from seqcore.spec.outputs import output_names, state_names
 
@@ -39,6 +39,7 @@ def execute(case: Case, subject: Subject) -> Observed | Verdict:
     start = time.perf_counter()
     status: Status = "pass"
     findings = []
+    judged = True
     try:
         if isinstance(case, ValueCase):
             runs = list(_runs(case, subject))
@@ -47,6 +48,8 @@ def execute(case: Case, subject: Subject) -> Observed | Verdict:
         case.check(subject)
     except Departure as departure:
         status, findings = "fail", [departure.finding]
+    except NotJudged:
+        judged = False
     except Exception as error:  # noqa: BLE001 - a backend may raise anything
         kind = type(error).__name__
         status = "error"
@@ -57,7 +60,8 @@ def execute(case: Case, subject: Subject) -> Observed | Verdict:
             traceback=traceback.format_exc(),
         )
         findings = [finding]
-    return Verdict(status=status, findings=findings, seconds=time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return Verdict(status=status, findings=findings, seconds=seconds, judged=judged)
 
 
 def cotangents(case: ValueCase, seed: int, outputs: dict[str, Any]) -> tuple[Any, ...]:
@@ -89,36 +93,37 @@ def _runs(case: ValueCase, subject: Subject) -> Iterator[Run]:
 def _run(
     case: ValueCase, subject: Subject, given: Arguments, name: str, call: Literal["apply", "vjp"]
 ) -> Run:
-    options: dict[str, Any] = {**given.given, "matmul_precision": case.precision}
+    options: dict[str, Any] = {"matmul_precision": case.precision}
     if name:
         options["implementation"] = name
+    # In the two halves that the layer's own methods are made of: what runs is known by its plan.
+    plan = plan_apply if call == "apply" else plan_vjp
+    planned, weights = plan(
+        case.layer,
+        given.weights,
+        given.x,
+        given.given.get("mask"),
+        given.given.get("lengths"),
+        given.given.get("initial_state"),
+        subject.name,
+        options,
+    )
+    ran = tuple(dict.fromkeys(planned.explain().implementations()))
+    if name and ran != (name,):
+        raise Departure(
+            f"{case.layer}, implementation={name!r}: expected a run of it alone, received "
+            f"{', '.join(ran) or 'none'}"
+        )
     gradients = {}
-    with collected_calls() as made:
-        if call == "apply":
-            result = subject.apply(case.layer, given.weights, given.x, **options)
-        else:
-            result, pullback = subject.vjp(case.layer, given.weights, given.x, **options)
+    if call == "apply":
+        result = planned.apply(weights)
+    else:
+        result, pullback = planned.vjp(planned.program.prepare(weights))
     outputs = _named(case, output_names(case.layer), result)
     if call == "vjp":
         drawn = cotangents(case, subject.seed, {key: y.array() for key, y in outputs.items()})
         gradients = _gradients(case, pullback(drawn[0] if len(drawn) == 1 else drawn))
-    return Run(
-        implementation=name,
-        call=call,
-        plan=_ran(made, name),
-        outputs=outputs,
-        gradients=gradients,
-    )
-
-
-def _ran(made: list[PlannedCall], forced: str) -> tuple[str, ...]:
-    """Return the implementations that ran, each once; the one that was forced must be alone."""
-    ran = tuple(dict.fromkeys(name for one in made for name in one.explain().implementations()))
-    if forced and ran != (forced,):
-        raise Departure(
-            f"implementation={forced!r}: expected a run of it alone, received {', '.join(ran)}"
-        )
-    return ran
+    return Run(implementation=name, call=call, plan=ran, outputs=outputs, gradients=gradients)
 
 
 def _gradients(case: ValueCase, found: Gradients) -> dict[str, Packed]:

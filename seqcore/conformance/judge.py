@@ -54,6 +54,7 @@ def judge(case: ValueCase, observed: Observed, seed: int) -> Verdict:
         seconds=observed.seconds,
         plans=list(dict.fromkeys(name for run in observed.runs for name in run.plan)),
         worst=largest,
+        judged=case.wild or all(map(known.admitted, known.noise)),
     )
 
 

@@ -172,6 +172,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         seconds: How long it ran.
         plans: The implementations that ran.
         worst: The largest error in eps and the limit there, for `"outputs"` and `"gradients"`.
+        judged: Whether values were compared wherever they should be: with unlucky arrays a call may
+            be too sensitive to rounding.
     """
 
     status: Status
@@ -179,3 +181,4 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     seconds: float = 0.0
     plans: list[str] = []
     worst: dict[str, tuple[float, float]] = {}
+    judged: bool = True

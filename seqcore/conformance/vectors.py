@@ -1,16 +1,16 @@
 """Frozen vectors: calls with their results, for implementations that no Python reaches.
 
-    python -m seqcore.conformance.vectors [FOLDER]
+    python -m seqcore.conformance.vectors FOLDER
 
-writes `vectors.json`, which describes the calls, and `vectors.npz`, which holds their numbers, by
-default to where the package keeps them. The format is documented in docs/conformance-vectors.md.
+writes `vectors.json`, which describes the calls, and `vectors.npz`, which holds their numbers. The
+format is documented in docs/conformance-vectors.md.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def write(folder: Path) -> None:
     lines = ",\n".join(json.dumps(case) for case in document["cases"])
     text = f'{json.dumps(head)[:-1]}, "cases": [\n{lines}\n]}}\n'
     (folder / "vectors.json").write_text(text, encoding="utf-8", newline="\n")
-    np.savez(folder / "vectors.npz", allow_pickle=False, **arrays)
+    np.savez(folder / "vectors.npz", inputs=arrays["inputs"], references=arrays["references"])
 
 
 class _Flat:
@@ -127,5 +127,12 @@ def _placed(arrays: Mapping[str, Array], references: _Flat) -> dict[str, Place]:
     }
 
 
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write them to the folder that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m seqcore.conformance.vectors")
+    parser.add_argument("folder", type=Path, help="where to; it is made if it is not there")
+    write(parser.parse_args(arguments).folder)
+
+
 if __name__ == "__main__":
-    write(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)
+    main()

@@ -17,7 +17,7 @@ from seqcore.runtime.inputs import (
     read_weights,
     require,
 )
-from seqcore.runtime.planned_call import Gradients, make_request, plan_call
+from seqcore.runtime.planned_call import Gradients, PlannedCall, make_request, plan_call
 from seqcore.runtime.planning import make_program
 from seqcore.spec.weights import initial_weights
 
@@ -35,10 +35,25 @@ def apply(
     options: Options,
 ) -> Any:
     """Run a layer; see `Layer.apply`."""
+    planned, arrays = plan_apply(layer, weights, x, mask, lengths, initial_state, backend, options)
+    return planned.apply(arrays)
+
+
+def plan_apply(
+    layer: Any,
+    weights: Any,
+    x: Any,
+    mask: Any,
+    lengths: Any,
+    initial_state: Any,
+    backend: str | None,
+    options: Options,
+) -> tuple[PlannedCall, dict[str, Array]]:
+    """Return what `apply` runs, and the weights that it runs with."""
     values = possible_arrays(x, mask, lengths, initial_state, weights)
     engine = choose_engine(str(layer), backend, options, values)
     arrays, inputs = read_call(layer, engine, weights, x, mask, lengths, initial_state)
-    return plan_call(layer, engine, inputs, "no").apply(arrays)
+    return plan_call(layer, engine, inputs, "no"), arrays
 
 
 def vjp(
@@ -52,12 +67,26 @@ def vjp(
     options: Options,
 ) -> tuple[Any, Callable[[Any], Gradients]]:
     """Run a layer and return its pullback; see `Layer.vjp`."""
+    planned, arrays = plan_vjp(layer, weights, x, mask, lengths, initial_state, backend, options)
+    return planned.vjp(planned.program.prepare(arrays))
+
+
+def plan_vjp(
+    layer: Any,
+    weights: Any,
+    x: Any,
+    mask: Any,
+    lengths: Any,
+    initial_state: Any,
+    backend: str | None,
+    options: Options,
+) -> tuple[PlannedCall, dict[str, Array]]:
+    """Return what `vjp` runs, and the weights that it prepares for it."""
     values = possible_arrays(x, mask, lengths, initial_state, weights)
     engine = choose_engine(str(layer), backend, options, values)
     require(str(layer), engine.backend, "gradients")
     arrays, inputs = read_call(layer, engine, weights, x, mask, lengths, initial_state)
-    planned = plan_call(layer, engine, inputs, "yes")
-    return planned.vjp(planned.program.prepare(arrays))
+    return plan_call(layer, engine, inputs, "yes"), arrays
 
 
 def call(

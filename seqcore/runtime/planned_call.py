@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -155,30 +153,8 @@ class Crop:
         )
 
 
-_collected: ContextVar[list[PlannedCall] | None] = ContextVar("_collected", default=None)
-
-
-@contextmanager
-def collected_calls() -> Iterator[list[PlannedCall]]:
-    """Collect the calls that are made inside a block: what runs is known then, not asked again."""
-    calls: list[PlannedCall] = []
-    token = _collected.set(calls)
-    try:
-        yield calls
-    finally:
-        _collected.reset(token)
-
-
 def plan_call(layer: Any, engine: Engine, inputs: Inputs, gradient: GradientKind) -> PlannedCall:
     """Return the plan for checked inputs."""
-    planned = _plan(layer, engine, inputs, gradient)
-    calls = _collected.get()
-    if calls is not None:
-        calls.append(planned)
-    return planned
-
-
-def _plan(layer: Any, engine: Engine, inputs: Inputs, gradient: GradientKind) -> PlannedCall:
     backend = engine.backend
     if gradient == "no" and (inputs.traced or inputs.recorded):
         gradient = "unknown"

@@ -258,3 +258,16 @@ def test_the_package_has_one_public_name() -> None:
     assert seqcore_onnxruntime.__all__ == ["export"]
     with pytest.raises(AttributeError, match="no attribute 'exports'"):
         _ = seqcore_onnxruntime.exports
+
+
+def test_a_model_that_the_checker_refuses_is_an_error_and_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: Any, **__: Any) -> None:
+        raise onnx.checker.ValidationError("no such operator")
+
+    monkeypatch.setattr(onnx.checker, "check_model", refuses)
+    layer = sc.LSTM(2)
+    with pytest.raises(sc.FileError, match=r"not written: .*ValidationError: no such operator"):
+        seqcore_onnxruntime.export(layer, layer.init(3), tmp_path / "layer.onnx")
+    assert list(tmp_path.iterdir()) == []

@@ -51,8 +51,8 @@ def add_parser(subparsers: Subparsers) -> None:
         "check a plugin, and say what to do next",
         "Checks an installed plugin step by step: entry point, registration and what it costs, "
         "SPI,\nrequirements, factory, capabilities, arrays in and out, and the smoke tier of the "
-        "conformance\nsuite. Each step runs in a process of its own. The exit code is 1 if one "
-        "fails.",
+        "conformance\nsuite. Nothing of the plugin runs in the command's own process. The exit "
+        "code is 1 if a step\nfails.",
         "seqcore plugin check\nseqcore plugin check seqcore-my-chip\nseqcore plugin check my-chip",
     )
     check.add_argument(

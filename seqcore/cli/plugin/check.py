@@ -112,17 +112,22 @@ class _Check:
             Stopped: if one fails without which the next ones cannot be made.
         """
         value = self._entry_point()
-        with contextlib.closing(Prober(self._timeout)) as prober:
+        with self._prober() as prober:
             loaded = self._load(prober, value)
-            self._imports(loaded)
-            self._output(loaded)
-            if loaded.reason:
-                return
-            self._descriptions(loaded, value)
-            for announced in loaded.backends:
-                if self._asked(announced.name):
-                    with contextlib.suppress(Stopped):
-                        self._backend(announced, prober)
+        self._imports(loaded)
+        self._output(loaded)
+        if loaded.reason:
+            return
+        self._descriptions(loaded, value)
+        for announced in loaded.backends:
+            if self._asked(announced.name):
+                # A process of its own: the backends of a module may not go together, and what one
+                # does to its process must not be told of the next.
+                with contextlib.suppress(Stopped), self._prober() as prober:
+                    self._backend(announced, prober)
+
+    def _prober(self) -> contextlib.closing[Prober]:
+        return contextlib.closing(Prober(self._timeout))
 
     def _asked(self, backend: str) -> bool:
         return self._only in (None, backend)
@@ -258,6 +263,7 @@ class _Check:
         required = ", ".join(announced.requires)
         told = f"installed: {required}" if required else "requires nothing"
         steps.passed("requirements", told, name)
+        prober.ask(Load(self._source.distribution, self._source.name))
         made = prober.ask(Make(name))
         if isinstance(made, Failed):
             raise steps.failed(

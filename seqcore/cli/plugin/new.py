@@ -128,7 +128,9 @@ def _check_folder(folder: Path) -> None:
     elif folder.exists() or folder.is_symlink():
         raise FileError(f"{folder}: is a file, expected a folder to write; choose another")
     elif not folder.parent.is_dir():
-        raise FileError(f"{folder}: cannot be written: there is no folder {folder.parent}")
+        raise FileError(
+            f"{folder}: cannot be written: there is no folder {folder.parent}; make it first"
+        )
 
 
 def _write(folder: Path, filled: Mapping[str, str]) -> None:

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from seqcore.errors import SeqcoreError
-from seqcore.registry import Claim, Source, create, discover
+from seqcore.registry import Claim, Source, create, discover, missing_modules
 from seqcore.spec.dtypes import DTYPES, numpy_dtype
 from seqcore.spi import Backend
 from seqcore.spi.registration import ENTRY_POINT_GROUP
@@ -198,14 +198,12 @@ def _loaded(source: Source, module: str, new: set[str], written: str) -> Loaded:
 
 
 def _announced(claim: Claim) -> Announced:
-    from seqcore.registry import missing
-
     spec = claim.spec
     return Announced(
         name=spec.name,
         spi=spec.spi,
         requires=list(spec.requires),
-        missing=list(missing(spec)),
+        missing=list(missing_modules(spec)),
         array_roots=list(spec.array_roots),
         install_hint=spec.install_hint,
     )
@@ -254,7 +252,7 @@ def _border(backend: Backend, dtype: str) -> Iterator[str]:
     """Yield what is wrong with an array that goes into a backend and comes out again."""
     device = backend.devices()[0]
     kind = numpy_dtype(dtype) if dtype in DTYPES else np.dtype(dtype)
-    value = np.array([[0, 1, 1], [1, 0, 1]]).astype(kind)
+    value = _telling(kind).T  # which lies in memory column by column
     try:
         array = backend.asarray(value, dtype, device)
         # The runtime asks only of arrays that are the library's own.
@@ -275,8 +273,28 @@ def _border(backend: Backend, dtype: str) -> Iterator[str]:
             yield f"{dtype}: describe says device {info.device!r}, expected {device!r} as asked for"
     if not isinstance(back, np.ndarray):
         yield f"{dtype}: to_numpy returned {type(back).__name__}, expected a NumPy array"
-    elif not np.array_equal(back, value) or (dtype in DTYPES and back.dtype != kind):
+    elif (dtype in DTYPES and back.dtype != kind) or not _same(back, value):
         yield f"{dtype}: to_numpy returned {back.dtype} {back.tolist()}, expected {value.tolist()}"
+
+
+def _telling(kind: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Return (2, 3) numbers of which a narrower data type would make others."""
+    if kind == np.bool_:
+        return np.array([[True, False, True], [False, True, True]])
+    if kind == np.int64:
+        return np.array([[0, 1, -1], [2, 3, 30000]])  # a library may have narrower integers
+    return np.array([[1 / 3, -0.0, 1.0], [-1 / 3, np.inf, np.nan]]).astype(kind)
+
+
+def _same(found: np.ndarray[Any, Any], value: np.ndarray[Any, Any]) -> bool:
+    """Return whether two arrays hold the same numbers: NaN is one, and -0.0 is not 0.0."""
+    if found.shape != value.shape:
+        return False
+    if value.dtype.kind in "bi":
+        return bool(np.array_equal(found, value))
+    a, b = found.astype(np.float64), value.astype(np.float64)
+    alike = (a == b) & (np.signbit(a) == np.signbit(b))
+    return bool(np.all(alike | (np.isnan(a) & np.isnan(b))))
 
 
 def _said(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from seqcore.conformance.agreement import require_alike
 from seqcore.conformance.calls import FEATURES, UNITS, Call, draw, flat, outputs_of
+from seqcore.conformance.deviations import deviations, unit_eps
 from seqcore.conformance.laws import law, require, require_bits, require_error
 from seqcore.conformance.levels import BOTH
 from seqcore.conformance.model import MaskPattern
@@ -123,7 +124,8 @@ def each_direction_knows_its_own_past_alone(subject: Subject) -> None:
     other = outputs_of(subject, call.but(x=x))
     steps = np.arange(x.shape[1])
     for name, reached in {"forward_y": steps >= middle, "backward_y": steps <= middle}.items():
-        changed = np.abs(other[name] - first[name]).max((0, 2)) > 1e-4
+        apart = deviations(other[name], first[name], unit_eps(call.dtype))
+        changed = apart.max((0, 2)) > call.limit("outputs", 2)
         require(
             not (changed & ~reached).any() and bool(changed[middle]),
             f"{layer}: {name} after a change of step {middle}: expected other values at the "

@@ -1,7 +1,7 @@
 """Mutants of clauses that values show, which no comparison of values can catch, and why.
 
-The self-test takes the list at its word in both directions: every other mutant of such a clause has
-to be caught by a value, and one of these that is caught has no place here.
+Every other mutant of such a clause has to be caught by a value, and one of these that a value case
+of its own clause catches has no place here.
 """
 
 from collections.abc import Mapping

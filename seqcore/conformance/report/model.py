@@ -22,6 +22,9 @@ KIND: Literal["seqcore-conformance-report"] = "seqcore-conformance-report"
 FORMAT = 1
 """The version of the format. A new field with a default leaves it as it is."""
 
+MOST_UNJUDGED = 0.05
+"""The share of cases that random arrays may leave without a judgement by value."""
+
 SEVERITY: tuple[Status, ...] = (
     "error",
     "fail",
@@ -71,6 +74,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         plans: The implementations that ran.
         waiver: The reason of the waiver that covers it.
         script: The path of the script that reproduces a failure alone.
+        judged: Whether values were compared wherever they should be; see `Verdict`.
     """
 
     case: str
@@ -83,6 +87,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     plans: list[str] = []
     waiver: str = ""
     script: str = ""
+    judged: bool = True
 
     @classmethod
     def of(cls, case: Case, verdict: Verdict, *, waiver: str = "", script: str = "") -> Row:
@@ -110,6 +115,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             plans=list(verdict.plans),
             waiver=waiver if failed else "",
             script=script,
+            judged=verdict.judged,
         )
 
 
@@ -291,6 +297,12 @@ class Report(msgspec.Struct, kw_only=True):
             ]
             if not backend.rows and not backend.ended:
                 found.append(f"{backend.name}: no case ran")
+            unjudged = sum(not row.judged for row in backend.rows)
+            if unjudged > MOST_UNJUDGED * len(backend.rows):
+                found.append(
+                    f"{backend.name}: {plural(unjudged, 'case')} too sensitive to rounding to be "
+                    f"judged by value, expected at most {MOST_UNJUDGED:.0%}; try another seed"
+                )
         for waiver in self.waivers:
             if waiver.state != "used":
                 name = waiver.case or waiver.clause
