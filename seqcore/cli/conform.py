@@ -119,7 +119,7 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _refuse_others(args: argparse.Namespace, mode: str, *taken: str) -> None:
-    """Raise for an argument that a mode does not take: none is taken and ignored.
+    """Raise for an argument that a mode does not take and that is not as it is by default.
 
     Raises:
         ArgumentError: naming it.

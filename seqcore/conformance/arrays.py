@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +83,20 @@ def output_shapes(layer: AnyLayer, batch: int, time: int) -> dict[str, tuple[int
     if layer.return_state:
         shapes += [(batch, units) for units in state_units(layer)]
     return dict(zip(output_names(layer), shapes, strict=True))
+
+
+def cotangents(
+    label: str, seed: int, shapes: Iterable[tuple[int, ...]], dtype: str
+) -> tuple[NDArray[Any], ...]:
+    """Return standard-normal cotangents, one for each output's shape."""
+    random = generator(seed, f"{label}, cotangents")
+    return tuple(random.standard_normal(shape).astype(numpy_dtype(dtype)) for shape in shapes)
+
+
+def cotangents_of(case: ValueCase, seed: int) -> tuple[NDArray[Any], ...]:
+    """Return the cotangents of a case."""
+    shapes = output_shapes(case.layer, case.batch, case.time).values()
+    return cotangents(case.label or case.id, seed, shapes, case.dtype)
 
 
 def mask_of(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqcore.conformance.arrays import Arguments, arguments, output_shapes
+from seqcore.conformance.arrays import Arguments, arguments, cotangents_of
 from seqcore.conformance.laws import NotJudged, require
 from seqcore.conformance.levels import BOTH
 from seqcore.conformance.model import MaskPattern, ValueCase
@@ -222,12 +222,8 @@ def draw(
         scale=scale,
     )
     drawn = arguments(case, subject.seed)
-    random = subject.random(f"{label}, cotangents")
-    cotangents = tuple(
-        random.standard_normal(shape).astype(drawn.x.dtype)
-        for shape in output_shapes(layer, batch, time).values()
-    )
-    return Call(label, layer, drawn.weights, drawn.x, drawn.given, drawn.valid, cotangents)
+    ups = cotangents_of(case, subject.seed)
+    return Call(label, layer, drawn.weights, drawn.x, drawn.given, drawn.valid, ups)
 
 
 def zero_weights(layer: AnyLayer) -> Named:

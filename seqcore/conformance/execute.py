@@ -7,9 +7,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, Literal
 
-import numpy as np
-
-from seqcore.conformance.arrays import Arguments, arguments
+from seqcore.conformance.arrays import Arguments, arguments, cotangents
 from seqcore.conformance.laws import Departure, NotJudged
 from seqcore.conformance.model import (
     Case,
@@ -22,11 +20,10 @@ from seqcore.conformance.model import (
     ValueCase,
     Verdict,
 )
-from seqcore.conformance.subject import Subject, generator
+from seqcore.conformance.subject import Subject
 from seqcore.errors import PlanError
 from seqcore.runtime import Gradients
 from seqcore.runtime.calls import plan_apply, plan_vjp
-from seqcore.spec.dtypes import numpy_dtype
 from seqcore.spec.outputs import output_names, state_names
 
 
@@ -62,13 +59,6 @@ def execute(case: Case, subject: Subject) -> Observed | Verdict:
         findings = [finding]
     seconds = time.perf_counter() - start
     return Verdict(status=status, findings=findings, seconds=seconds, judged=judged)
-
-
-def cotangents(case: ValueCase, seed: int, outputs: dict[str, Any]) -> tuple[Any, ...]:
-    """Return the standard-normal cotangents of a case, one for each of its outputs' shapes."""
-    random = generator(seed, (case.label or case.id) + ", cotangents")
-    kind = numpy_dtype(case.dtype)
-    return tuple(random.standard_normal(np.shape(y)).astype(kind) for y in outputs.values())
 
 
 def _runs(case: ValueCase, subject: Subject) -> Iterator[Run]:
@@ -121,7 +111,8 @@ def _run(
         result, pullback = planned.vjp(planned.program.prepare(weights))
     outputs = _named(case, output_names(case.layer), result)
     if call == "vjp":
-        drawn = cotangents(case, subject.seed, {key: y.array() for key, y in outputs.items()})
+        shapes = [y.shape for y in outputs.values()]  # as they are, right or wrong
+        drawn = cotangents(case.label or case.id, subject.seed, shapes, case.dtype)
         gradients = _gradients(case, pullback(drawn[0] if len(drawn) == 1 else drawn))
     return Run(implementation=name, call=call, plan=ran, outputs=outputs, gradients=gradients)
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from seqcore.conformance import engines
-from seqcore.conformance.arrays import arguments
+from seqcore.conformance.arrays import arguments, cotangents_of
 from seqcore.conformance.bounds import bounds
-from seqcore.conformance.execute import cotangents, execute
+from seqcore.conformance.execute import execute
 from seqcore.conformance.model import Case, Packed, ValueCase, Verdict
 from seqcore.conformance.plugins import collect
 from seqcore.conformance.runner import refused
@@ -108,8 +108,7 @@ def script(case: Case, file: str, seed: int, options: Mapping[str, str]) -> str:
 def _data(case: ValueCase, seed: int, options: Mapping[str, str]) -> Iterator[str]:
     """Yield the assignments that a script begins with."""
     known, given = expected(case, seed), arguments(case, seed)
-    shapes = {name: array.reference for name, array in known.outputs.items()}
-    drawn = cotangents(case, seed, shapes) if case.gradients else ()
+    drawn = cotangents_of(case, seed) if case.gradients else ()
     layer = json.dumps(json.loads(case.layer.to_json()), indent=2)
     yield f"LAYER = seqcore.from_json(r'''{layer}''')\n"
     yield f"CASE = {case.id!r}\n"

@@ -13,8 +13,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from seqcore.conformance import execute
-from seqcore.conformance.arrays import Arguments, arguments, output_shapes
+from seqcore.conformance.arrays import Arguments, arguments, cotangents_of
 from seqcore.conformance.deviations import unit_eps, worst
 from seqcore.conformance.model import ValueCase
 from seqcore.conformance.oracle import FACTOR_BITS, evaluate
@@ -91,11 +90,8 @@ class Expected:
 @functools.lru_cache(maxsize=4096)
 def expected(case: ValueCase, seed: int) -> Expected:
     """Return what a case shall return with the arrays of a seed."""
-    given, drawn = arguments(case, seed), None
-    if case.gradients:
-        shapes = output_shapes(case.layer, case.batch, case.time)
-        outputs = {name: np.empty(shape) for name, shape in shapes.items()}
-        drawn = execute.cotangents(case, seed, outputs)
+    given = arguments(case, seed)
+    drawn = cotangents_of(case, seed) if case.gradients else None
     known = expectation(case.layer, given, drawn, precision=case.precision)
     return replace(known, wild=case.wild)
 

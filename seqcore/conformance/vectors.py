@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqcore.conformance.arrays import arguments
+from seqcore.conformance.arrays import arguments, cotangents_of
 from seqcore.conformance.cases.values import value_cases
 from seqcore.conformance.clauses import version
 from seqcore.conformance.deviations import unit_eps
-from seqcore.conformance.execute import cotangents
 from seqcore.conformance.model import ValueCase
 from seqcore.conformance.tolerance import Array, expected
 from seqcore.spec.description import to_data
@@ -114,7 +113,7 @@ def _described(case: ValueCase, seed: int, inputs: _Flat, references: _Flat) -> 
     described["outputs"] = _placed(known.outputs, references)
     if case.gradients:
         values = {name: array.reference for name, array in known.outputs.items()}
-        drawn = zip(values, cotangents(case, seed, values), strict=True)
+        drawn = zip(values, cotangents_of(case, seed), strict=True)
         described["cotangents"] = {name: inputs.place(value) for name, value in drawn}
         described["gradients"] = _placed(known.gradients, references)
     return described

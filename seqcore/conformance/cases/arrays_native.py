@@ -16,10 +16,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from seqcore.conformance.arrays import arguments, output_shapes
+from seqcore.conformance.arrays import arguments, cotangents_of
 from seqcore.conformance.calls import flat, structured
 from seqcore.conformance.deviations import unit_eps
-from seqcore.conformance.execute import cotangents
 from seqcore.conformance.judge import judge
 from seqcore.conformance.laws import Departure, law, require, require_bits, require_error
 from seqcore.conformance.levels import BOTH
@@ -135,9 +134,7 @@ class Native:
 
     def cotangents(self) -> tuple[NDArray[Any], ...]:
         """Return the cotangents with which gradients are judged."""
-        shapes = output_shapes(self.case.layer, self.case.batch, self.case.time)
-        blank = {name: np.empty(shape) for name, shape in shapes.items()}
-        return cotangents(self.case, self.subject.seed, blank)
+        return cotangents_of(self.case, self.subject.seed)
 
     def loss(self) -> Callable[..., Array]:
         """Return the function whose gradients are those of the pullback at the cotangents."""
