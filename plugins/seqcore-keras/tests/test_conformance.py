@@ -16,7 +16,7 @@ BROKEN: dict[str, dict[str, dict[str, list[str]]]] = tomllib.loads(
     Path(__file__).with_name("broken_clauses.toml").read_text("utf-8")
 )
 
-# Without gradients few of the smoke tier's cases under a mask are run, so NumPy has the next one.
+# The next tier has more cases under masks; on NumPy it is quick.
 RUNS = [*(("smoke", framework) for framework in FRAMEWORKS), ("standard", "numpy")]
 
 
