@@ -21,6 +21,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Any]:
         FileError: if the file cannot be written.
     """
     target = Path(path)
+    if not target.name:
+        raise FileError(f"{os.fspath(path)!r}: is no file's name; choose one")
     # Named before it exists, so that an interrupt at any moment finds what to remove.
     new = target.with_name(f".{target.name}.{os.urandom(8).hex()}")
     try:

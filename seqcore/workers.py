@@ -154,12 +154,16 @@ class WorkerProcess:
         code = self._process.wait()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         said = self._last_lines().splitlines()
-        return f"the process ended with {how}" + (f": {said[-1]}" if said else "")
+        fatal = [line for line in said if line.startswith("Fatal Python error")]
+        last = (fatal or said)[-1:]
+        return f"the process ended with {how}" + (f": {last[0]}" if last else "")
 
     def _last_lines(self) -> str:
         size = self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, size - _SAID_BYTES))
-        return self._errors.read().decode(errors="replace").strip()
+        said = self._errors.read().decode(errors="replace").strip()
+        # After a crash Python lists, last of all and at length, which modules are written in C.
+        return said.partition("\nExtension modules: ")[0].strip()
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -177,9 +181,17 @@ def serve(answer: Callable[[bytes], bytes]) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(2, 1)
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     for line in commands:
         replies.write(answer(line) + b"\n")
         replies.flush()
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process when its parent is gone, whatever it is doing."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _resident(process: int) -> int | None:

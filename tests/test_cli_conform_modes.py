@@ -1,4 +1,4 @@
-"""The modes of `seqcore conform`: none takes an argument and ignores it."""
+"""What `seqcore conform` refuses before any work: no argument is taken and ignored."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from seqcore.cli import main
         (["--self-test", "numpy"], "--self-test: takes no NAME"),
         (["--self-test", "--resume"], "--self-test: takes no --resume"),
         (["diff", "old.json", "new.json", "--seed", "3"], "diff: takes no --seed"),
+        (["--self-test", "--clause", "MUSK-*"], "--clause: received 'MUSK-*'"),
+        (["nowhere_at_all:Engine"], "no module is called 'nowhere_at_all'"),
+        (["numpy", "--option", "matmul_precision=tf32"], "is set by each case of the suite"),
     ],
 )
 def test_a_mode_refuses_what_it_does_not_take(

@@ -124,6 +124,7 @@ def test_the_command_says_what_is_there_and_what_comes_next(
         ("../up", "up"),
         ("numpy", "taken"),
         ("torch", "taken"),
+        ("diff", "a word of `seqcore conform`"),
         ("x" * 41, "41 characters, expected 40 at most"),
     ],
 )

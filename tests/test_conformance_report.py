@@ -249,6 +249,7 @@ def test_a_case_with_two_clauses_of_one_group_counts_once_there() -> None:
         (report(backend("a", row("x", "error"), row("y", "error"))), "2 cases raised an error"),
         (report(backend("a", row("x", "pass"), ended="killed")), "a: killed"),
         (report(backend("a")), "a: no case ran"),
+        (report(backend("a", row("x", "unsupported"))), "a: no case ran"),
         (report(), "no backend ran"),
         (
             report(

@@ -192,7 +192,6 @@ def test_memory_without_end_is_ended_at_its_limit(folder: Path) -> None:
         ("engines:refusing", "its factory failed: RuntimeError: no licence"),
         ("engines:nothing", "its factory returned int"),
         ("engines:Absent", "cannot be imported"),
-        ("absent_module:Mine", "No module named 'absent_module'"),
     ],
 )
 def test_a_backend_that_cannot_be_made_fails_alone(folder: Path, engine: str, message: str) -> None:
@@ -238,6 +237,18 @@ def test_an_interrupted_run_is_reported_and_resumed(folder: Path) -> None:
     refused = conform(folder, *arguments[:-1], "4", "--resume")
     assert refused.returncode == 1
     assert "seed was 3 then and is 4 now" in refused.stderr
+
+    other = conform(folder, "engines:Wrong", *arguments[1:], "--resume")
+    assert other.returncode == 1
+    assert "'mine' was engines:Slow" in other.stderr
+    assert "and is engines:Wrong" in other.stderr
+
+    code = (folder / "engines.py").read_text(encoding="utf-8")
+    (folder / "engines.py").write_text(code + "# changed\n", encoding="utf-8")
+    changed = conform(folder, *arguments, "--resume")
+    assert changed.returncode == 1
+    assert "or its code or what it declares has changed" in changed.stderr
+    (folder / "engines.py").write_text(code, encoding="utf-8")
 
     with journal.open("a", encoding="utf-8") as file:
         file.write('{"backend": "mine", "ca')  # as a crash of the machine leaves it

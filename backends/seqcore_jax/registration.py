@@ -19,7 +19,7 @@ def seqcore_backends() -> list[BackendSpec]:
                 ),
             },
             array_roots=("jax", "jaxlib"),
-            install_hint="pip install 'seqcore[jax]'",
+            install_hint="pip install jax",
             summary="JAX on CPU, GPU and TPU, compiled, with a written backward pass",
         )
     ]

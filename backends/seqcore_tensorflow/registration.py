@@ -21,7 +21,7 @@ def seqcore_backends() -> list[BackendSpec]:
                 ),
             },
             array_roots=("tensorflow",),
-            install_hint="pip install 'seqcore[tensorflow]'",
+            install_hint="pip install tensorflow",
             summary="TensorFlow on CPU and GPU, as graphs or XLA, with a written backward pass",
         )
     ]

@@ -19,7 +19,7 @@ def seqcore_backends() -> list[BackendSpec]:
                 "device": Option(help="where NumPy input runs: cpu, cuda:0 ...; none is the CPU")
             },
             array_roots=("torch",),
-            install_hint="pip install 'seqcore[torch]'",
+            install_hint="pip install torch",
             summary="PyTorch on CPU and CUDA, with its fused recurrent code",
         )
     ]

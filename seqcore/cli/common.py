@@ -103,13 +103,15 @@ def positive(text: str) -> float:
     return number
 
 
-def integer(least: int) -> Callable[[str], int]:
-    """Return an argument type: an integer of `least` or more."""
+def integer(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return an argument type: an integer of `least` or more, and of `most` or less."""
 
     def parse(text: str) -> int:
         number = int(text)
         if number < least:
             raise argparse.ArgumentTypeError(f"{number} is too small, expected {least} or more")
+        if most is not None and number > most:
+            raise argparse.ArgumentTypeError(f"{number} is too large, expected {most} at most")
         return number
 
     parse.__name__ = "integer"  # argparse names the type in its message for what is no number

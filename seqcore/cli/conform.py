@@ -60,7 +60,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--case", metavar="GLOB", nargs="+", default=[], help="cases with these names, or patterns"
     )
     what.add_argument(
-        "--seed", metavar="N", type=common.integer(0), default=0, help="default: 0"
+        "--seed", metavar="N", type=common.integer(0, 2**64 - 1), default=0, help="default: 0"
     )  # fmt: skip
     common.add_option(parser)
     how = parser.add_argument_group("how")
@@ -76,7 +76,7 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="SECONDS",
         type=common.positive,
         default=60.0,
-        help="that a case may take (default: 60)",
+        help="that a case may take, the first of a process twice as much (default: 60)",
     )
     how.add_argument(
         "--memory",
@@ -144,12 +144,12 @@ def _run(args: argparse.Namespace) -> int:
     cases = _chosen(known, args)
     given = dict(args.option)
     names = list(dict.fromkeys(args.names)) or engines.installed()
+    settings = _settings(args, len(names))
     for name in names:
-        engines.check(name, given)
+        engines.check(name, given, settings.folder)
     found = waivers.from_plugins(known)
     if args.waivers is not None:
         found += waivers.read(args.waivers, known)
-    settings = _settings(args, len(names))
     if not workers.MEMORY_IS_WATCHED:
         common.warn(f"--memory: no limit is enforced on {sys.platform}")
     header = Header(
@@ -189,24 +189,13 @@ def _chosen(known: Sequence[Case], args: argparse.Namespace) -> list[Case]:
         ArgumentError: if a clause or a pattern gives none.
     """
     from seqcore.conformance.cases import of_tier
-    from seqcore.conformance.clauses import clauses
     from seqcore.conformance.waivers import matches
     from seqcore.errors import ArgumentError
-    from seqcore.spec.naming import nearest
 
     cases = list(of_tier(known, args.tier))
-    for pattern in args.clause:
-        if not fnmatch.filter(clauses(), pattern):
-            raise ArgumentError(
-                f"--clause: received {pattern!r}{nearest(pattern, clauses())}, expected a clause "
-                "of the specification; seqcore conform --list prints them"
-            )
     if args.clause:
-        cases = [
-            case
-            for case in cases
-            if any(fnmatch.filter(case.clauses, pattern) for pattern in args.clause)
-        ]
+        wanted = _clauses(args.clause)
+        cases = [case for case in cases if wanted.intersection(case.clauses)]
     for pattern in args.case:
         if not any(matches(case, pattern) for case in cases):
             elsewhere = any(matches(case, pattern) for case in known)
@@ -220,6 +209,29 @@ def _chosen(known: Sequence[Case], args: argparse.Namespace) -> list[Case]:
     if not cases:
         raise ArgumentError(f"no case of tier {args.tier} is of {', '.join(args.clause)}")
     return cases
+
+
+def _clauses(patterns: Sequence[str]) -> set[str]:
+    """Return the clauses that identifiers such as `MASK-4`, or patterns such as `MASK-*`, name.
+
+    Raises:
+        ArgumentError: if one of them names none.
+    """
+    from seqcore.conformance.clauses import clauses
+    from seqcore.errors import ArgumentError
+    from seqcore.spec.naming import nearest
+
+    found: set[str] = set()
+    for pattern in patterns:
+        named = fnmatch.filter(clauses(), pattern)
+        if not named:
+            raise ArgumentError(
+                f"--clause: received {pattern!r}{nearest(pattern, clauses())}, expected a clause "
+                "of the specification, or a pattern such as 'MASK-*'; seqcore conform --list "
+                "prints them"
+            )
+        found.update(named)
+    return found
 
 
 def _settings(args: argparse.Namespace, engines: int) -> Settings:
@@ -405,7 +417,7 @@ def _self_test(args: argparse.Namespace) -> int:
         print(f"{row.clause}: {row.mutant}: {caught}", file=sys.stderr, flush=True)
 
     collect()  # says what is missing
-    score = selftest.self_test(args.seed, args.clause or None, show)
+    score = selftest.self_test(args.seed, _clauses(args.clause) or None, show)
     print(score.table())
     return OK if score.killed and not score.faults() else FAILED
 

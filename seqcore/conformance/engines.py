@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from importlib.machinery import PathFinder
 from pkgutil import resolve_name
 from typing import Any
 
@@ -25,15 +26,20 @@ def is_factory(engine: str) -> bool:
     return ":" in engine
 
 
-def check(engine: str, options: Mapping[str, str]) -> None:
+def check(engine: str, options: Mapping[str, str], folder: str = "") -> None:
     """Check, before any work, that an engine can be had and takes the options.
 
     A `module:factory` is not imported here: a framework belongs into the worker.
 
     Raises:
         BackendError: if nothing registers the name, or what it requires is missing.
-        ArgumentError: if an option is not taken.
+        ArgumentError: if an option is not taken, or the module of a factory is nowhere.
     """
+    if "matmul_precision" in options:
+        raise ArgumentError(
+            "--option matmul_precision: is set by each case of the suite; leave it out, and choose "
+            "cases with --clause 'PREC-*'"
+        )
     declared = dict(COMMON_OPTIONS)
     if not is_factory(engine):
         spec = registry.spec(engine)
@@ -45,9 +51,20 @@ def check(engine: str, options: Mapping[str, str]) -> None:
                 f"{hint}"
             )
         declared.update(spec.options)
+    elif not _is_somewhere(engine.partition(":")[0].partition(".")[0], folder):
+        raise ArgumentError(
+            f"engine {engine!r}: expected module:factory, and no module is called "
+            f"{engine.partition(':')[0]!r} in {folder} or among what is installed"
+        )
     for key in options:
         if key not in declared:
             raise ArgumentError(explain_unknown(f"backend {engine!r}", key, declared))
+
+
+def _is_somewhere(module: str, folder: str) -> bool:
+    """Return whether a top-level module could be imported; it is not."""
+    found = PathFinder.find_spec(module, [folder, *sys.path])
+    return found is not None or module in sys.builtin_module_names
 
 
 def load(engine: str, folder: str = "") -> Backend:

@@ -57,7 +57,7 @@ class Journal:
         """Note a backend.
 
         Raises:
-            FileError: if the journal knows it with another version or other capabilities.
+            FileError: if the journal knows it as another engine, or of other code or capabilities.
         """
         known = self._engines.get(facts.name)
         if known is None:
@@ -65,9 +65,9 @@ class Journal:
             self._write({"backend": msgspec.to_builtins(facts)})
         elif known != facts:
             raise FileError(
-                f"{self._path}: cannot be resumed: backend {facts.name!r} was "
-                f"{known.version or 'another'} then and is {facts.version or 'another'} now, or "
-                "declares other features; run without --resume"
+                f"{self._path}: cannot be resumed: backend {facts.name!r} was {known.engine} "
+                f"{known.version} then and is {facts.engine} {facts.version} now, or its code or "
+                "what it declares has changed; run without --resume"
             )
 
     def note(self, backend: str, case: str, verdict: Verdict, observed: Observed | None) -> None:

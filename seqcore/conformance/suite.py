@@ -96,7 +96,7 @@ class Suite:
 
         verdicts = {self._name: self._verdicts}
         used = uses(self._all_waivers(), collect(), verdicts, datetime.date.today())
-        spoiled = [one for one in used if one.state != "used" and one.backend == self._name]
+        spoiled = [one for one in used if one.spoiled and one.backend == self._name]
         if spoiled:
             lines = [f"the waiver of {one.case or one.clause} is {one.state}" for one in spoiled]
             pytest.fail("\n".join(lines), pytrace=False)

@@ -148,12 +148,12 @@ def _use(
     covered = [case.id for case in cases if one.covers(one.backend, case)]
     failed = [name for name in covered if name in verdicts and verdicts[name].status in FAILURES]
     ran = [name for name in covered if name in verdicts]
-    state: Literal["used", "stale", "expired"] = "used"
+    state: Literal["used", "untried", "stale", "expired"] = "used"
     if one.expires < today:
         state = "expired"
-    elif not failed and len(ran) == len(covered):
+    elif not failed:
         # Where a part of them was not run, one of the others may still fail.
-        state = "stale"
+        state = "stale" if len(ran) == len(covered) else "untried"
     return WaiverUse(
         backend=one.backend,
         case=one.case,

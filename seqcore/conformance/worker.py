@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import base64
 import faulthandler
+import hashlib
+import inspect
 import traceback
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import msgspec
 
@@ -20,6 +23,7 @@ from seqcore.conformance.model import Case, Observed, Verdict
 from seqcore.conformance.plugins import collect
 from seqcore.conformance.subject import Subject
 from seqcore.registry import registry
+from seqcore.spi import Backend
 from seqcore.workers import serve
 
 
@@ -43,6 +47,8 @@ class Started(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
     Attributes:
         name: Its name.
+        engine: As it was asked for.
+        code: A digest of the file that its class is in; "" where that cannot be read.
         version: Of its engine.
         distribution: Who registers it, and its version.
         devices: The devices at hand.
@@ -51,6 +57,8 @@ class Started(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """
 
     name: str
+    engine: str
+    code: str
     version: str
     distribution: str
     devices: list[str]
@@ -104,12 +112,21 @@ class Worker:
         capabilities = backend.capabilities
         return Started(
             name=backend.name,
-            version=backend.version(),
+            engine=command.engine,
+            code=_digest(backend),
+            version=str(backend.version()),
             distribution=_distribution(backend.name),
-            devices=list(backend.devices()),
+            devices=[str(device) for device in backend.devices()],
             unsupported=dict(capabilities.unsupported),
             not_implemented=dict(capabilities.not_implemented),
         )
+
+
+def _digest(backend: Backend) -> str:
+    try:
+        return hashlib.sha256(Path(inspect.getfile(type(backend))).read_bytes()).hexdigest()
+    except (OSError, TypeError):  # a class without a file
+        return ""
 
 
 def _distribution(name: str) -> str:

@@ -60,7 +60,7 @@ def export(
             `initial_h`, `initial_c`, `initial_forward_h` and so on; else they are zeros.
 
     Raises:
-        ArgumentError: if `layer` is none.
+        ArgumentError: if `layer` is none, or `lengths` or `initial_state` is no bool.
         WeightsError: if the weights are not the layer's, or not finite.
         UnsupportedFeature: if the layer cannot be in such a file, with the reason.
         FileError: if the file cannot be written, or does not compute what the layer does.
@@ -70,6 +70,12 @@ def export(
             f"export: the first argument is {type(layer).__name__}, expected a layer: "
             "export(layer, weights, path)"
         )
+    for name, given in (("lengths", lengths), ("initial_state", initial_state)):
+        if not isinstance(given, bool):
+            raise ArgumentError(
+                f"export: {name} is {given!r}, expected True or False: whether the file has it as "
+                "an input"
+            )
     checked = layer.bind(weights, backend="numpy").weights
     _check(layer, checked)
     dtype = next(iter(checked.values())).dtype.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,14 +31,16 @@ class Session:
             threads: Threads of one run; None for as many as the engine takes by itself.
 
         Raises:
-            ArgumentError: if the number of threads is not positive.
+            ArgumentError: if there are not so many processors.
         """
         options = onnxruntime.SessionOptions()
         if threads is not None:
-            if threads < 1:
+            most = os.cpu_count() or 1
+            if not 1 <= threads <= most:
+                # With many more than processors the engine's threads wait for one another.
                 raise ArgumentError(
-                    f"backend 'onnxruntime': threads is {threads}, expected 1 or more; leave it "
-                    "out and the engine decides"
+                    f"backend 'onnxruntime': threads is {threads}, expected 1 to {most}, the "
+                    "processors of this machine; leave it out and the engine decides"
                 )
             options.intra_op_num_threads = threads
         # The weights are handed over beside the model: a message of protobuf ends at 2 GiB, and

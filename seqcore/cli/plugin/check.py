@@ -312,7 +312,7 @@ class _Check:
             raise self._steps.failed(
                 "conformance",
                 f"the suite cannot be collected: {collected.reason}",
-                "install the extra seqcore[conformance], and repair the plugin that is named",
+                "install pytest and hypothesis, and repair the plugin that is named",
                 name,
             )
         assert isinstance(collected, Collected)

@@ -15,6 +15,9 @@ from seqcore.errors import ArgumentError, FileError
 LONGEST_NAME = 40
 """With longer names the generated lines would be too long."""
 
+_WORDS = ("diff",)
+"""What stands in the place of a backend's name on the command line."""
+
 _PLACEHOLDER = re.compile(r"__[A-Z]+__")
 
 
@@ -58,6 +61,10 @@ def check_name(name: str) -> None:
     if len(name) > LONGEST_NAME:
         raise ArgumentError(
             f"plugin new: name {name!r} has {len(name)} characters, expected {LONGEST_NAME} at most"
+        )
+    if name in _WORDS:
+        raise ArgumentError(
+            f"plugin new: name {name!r} is a word of `seqcore conform`; choose another"
         )
     if registry.knows(name):
         raise ArgumentError(

@@ -138,7 +138,7 @@ def _hypothesis() -> ModuleType:
         import hypothesis.strategies
     except ImportError as error:
         raise ImportError(
-            "properties: Hypothesis is not installed; install seqcore[conformance]"
+            "properties: Hypothesis is not installed; pip install hypothesis"
         ) from error
     return hypothesis
 

@@ -193,11 +193,11 @@ def _broken(old: Report, new: Report) -> list[str]:
     found += [
         f"{one.name}: {one.ended}" for one in new.backends if one.ended and one.name not in ended
     ]
-    spoiled = {(one.backend, one.case, one.clause) for one in old.waivers if one.state != "used"}
+    spoiled = {(one.backend, one.case, one.clause) for one in old.waivers if one.spoiled}
     found += [
         f"{one.backend}: the waiver of {one.case or one.clause} is {one.state}"
         for one in new.waivers
-        if one.state != "used" and (one.backend, one.case, one.clause) not in spoiled
+        if one.spoiled and (one.backend, one.case, one.clause) not in spoiled
     ]
     return found
 

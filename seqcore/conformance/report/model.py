@@ -190,7 +190,8 @@ class WaiverUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         reason: Why.
         link: Where the defect is followed up.
         expires: The last day on which it holds, as in `"2026-12-31"`.
-        state: `"used"`; `"stale"` where nothing that it covers failed; `"expired"`.
+        state: `"used"`; `"stale"` where nothing that it covers failed; `"untried"` where nothing
+            failed that was run, and not all that it covers was; `"expired"`.
         cases: The cases that it covers and that failed.
     """
 
@@ -200,8 +201,13 @@ class WaiverUse(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str
     link: str = ""
     expires: str
-    state: Literal["used", "stale", "expired"]
+    state: Literal["used", "untried", "stale", "expired"]
     cases: list[str] = []
+
+    @property
+    def spoiled(self) -> bool:
+        """Whether the run fails by it."""
+        return self.state in ("stale", "expired")
 
 
 class ClauseText(msgspec.Struct, frozen=True):
@@ -295,7 +301,7 @@ class Report(msgspec.Struct, kw_only=True):
                 for status, verb in (("fail", "failed"), ("error", "raised an error"))
                 if status in counts
             ]
-            if not backend.rows and not backend.ended:
+            if not backend.ended and not counts.keys() - {"unsupported", "not-implemented"}:
                 found.append(f"{backend.name}: no case ran")
             unjudged = sum(not row.judged for row in backend.rows)
             if unjudged > MOST_UNJUDGED * len(backend.rows):
@@ -304,7 +310,7 @@ class Report(msgspec.Struct, kw_only=True):
                     f"judged by value, expected at most {MOST_UNJUDGED:.0%}; try another seed"
                 )
         for waiver in self.waivers:
-            if waiver.state != "used":
+            if waiver.spoiled:
                 name = waiver.case or waiver.clause
                 found.append(f"{waiver.backend}: the waiver of {name} is {waiver.state}")
         return found or ([] if self.backends else ["no backend ran"])

@@ -429,7 +429,7 @@ def _waivers(waivers: Sequence[WaiverUse]) -> Iterator[str]:
         return
     rows = []
     for one in waivers:
-        code = "w" if one.state == "used" else "f"
+        code = "f" if one.spoiled else "w"
         state = f'<span class="s {code}">{one.state}</span>'
         link = escape(one.link)
         if _LINK.fullmatch(one.link):
