@@ -83,7 +83,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = f"{found.backend}: seed {seed}: {found.passed} passed, {len(found.alarms)} alarms"
         sys.stderr.write(f"{text}\n")
 
-    engines.ignore_configuration()
     cases = of_tier(collect(), chosen.tier)
     seeds = range(chosen.first, chosen.first + chosen.seeds)
     tallies = [tally(name, cases, seeds, show) for name in chosen.backends]
@@ -97,4 +96,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    engines.ignore_configuration()
     sys.exit(main())
