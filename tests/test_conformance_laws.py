@@ -1,4 +1,8 @@
-"""The laws on honest backends: they hold, and each asks for every feature that it uses."""
+"""The laws on honest backends: they hold, and each asks for every feature that it uses.
+
+That they hold on the other backends, too, is for `seqcore conform` to show, which `.ci/run` runs;
+and with other seeds for `python -m seqcore.conformance.alarms`.
+"""
 
 from __future__ import annotations
 
@@ -28,27 +32,8 @@ def test_laws_are_well_formed() -> None:
     check_cases(laws())
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_numpy_keeps_every_law(seed: int) -> None:
-    assert departures("numpy", laws(), seed) == {}
-
-
-@pytest.mark.clause("ARR-5")
-@pytest.mark.clause("CAP-1")
-def test_torch_keeps_the_laws() -> None:
-    torch = pytest.importorskip("torch")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # on a busy machine threads that wait for each other take minutes
-    try:
-        assert departures("torch", before_full(laws())) == {}
-    finally:
-        torch.set_num_threads(threads)
-
-
-@pytest.mark.parametrize("name", NATIVE)
-def test_the_smoke_laws_hold(name: str) -> None:
-    pytest.importorskip(name)
-    assert departures(name, [case for case in laws() if case.tier == "smoke"]) == {}
+def test_numpy_keeps_every_law() -> None:
+    assert departures("numpy", laws(), seed=0) == {}
 
 
 @pytest.mark.parametrize("name", NATIVE)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from seqcore import LSTM
-from seqcore.conformance import selftest
+from seqcore.conformance import selftest, tolerance
+from seqcore.conformance.cases import all_cases
 from seqcore.conformance.clauses import clauses
 from seqcore.conformance.laws import Departure, require
 from seqcore.conformance.model import Case, LawCase
@@ -195,6 +196,22 @@ def test_a_mutant_said_to_be_beyond_values_is_not_caught_by_one(
 def test_too_few_cases_that_are_judged_by_value_are_a_fault() -> None:
     score = Score(seed=0, rows=[], admitted=(94, 100))
     assert score.faults() == ["94 of 100 value cases are judged by value, expected 95%"]
+
+
+def test_a_blunt_tolerance_lets_mutants_pass_the_value_cases(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mutant = next(one for one in all_mutants() if one.name == "tf32 with 11 mantissa bits")
+    cases = [case for case in all_cases() if case.id.startswith("values/numbers/tf32/")]
+    assert tried(monkeypatch, [mutant], cases).survivors == []
+    blunt = {kind: (slope, 1e3 * least) for kind, (slope, least) in tolerance.BUDGET.items()}
+    monkeypatch.setattr(tolerance, "BUDGET", blunt)
+    tolerance.expected.cache_clear()
+    try:
+        score = tried(monkeypatch, [mutant], cases)
+    finally:
+        tolerance.expected.cache_clear()
+    assert [row.mutant for row in score.survivors] == [mutant.name]
 
 
 def test_only_chooses_clauses_and_groups() -> None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from seqcore.conformance.model import Case, Status
     from seqcore.conformance.report.model import BackendResults, Report, Row
     from seqcore.conformance.runner import Settings
-    from seqcore.conformance.session import Progress
 
 DIFF = "diff"
 SHOWN_FAILURES = 20
@@ -135,6 +134,7 @@ def _refuse_others(args: argparse.Namespace, mode: str, *taken: str) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from seqcore import workers
+    from seqcore.cli.progress import show_progress
     from seqcore.conformance import clauses, engines, output, waivers
     from seqcore.conformance.journal import Header, Journal
     from seqcore.conformance.plugins import collect
@@ -275,47 +275,6 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def show_progress(total: int) -> Iterator[Progress]:
-    """Show on standard error how far each backend is: in a terminal a bar, else some lines."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = common.error_console()
-    if not console.is_terminal:
-        yield _lines(total)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[now]}"),
-    )
-    with Progress(*columns, console=console, transient=True) as bars:
-        tasks = {}
-
-        def show(engine: str, done: int, case: str, status: Status | None) -> None:
-            if engine not in tasks:
-                tasks[engine] = bars.add_task(engine, total=total, now="")
-            bars.update(tasks[engine], completed=done, now=case if done < total else "")
-            if status in ("fail", "error") and case:
-                bars.console.print(f"{engine}: {case}: {status}")
-
-        yield show
-
-
-def _lines(total: int) -> Progress:
-    step = max(25, total // 10)
-
-    def show(engine: str, done: int, case: str, status: Status | None) -> None:
-        if status in ("fail", "error") and case:
-            print(f"{engine}: {case}: {status}", file=sys.stderr, flush=True)
-        if status is not None and (done % step == 0 or done == total):
-            print(f"{engine}: {done} of {total}", file=sys.stderr, flush=True)
-
-    return show
 
 
 def _show(report: Report, folder: Path, engines: Mapping[str, str]) -> None:

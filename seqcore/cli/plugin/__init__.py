@@ -95,9 +95,9 @@ def _new(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from seqcore.cli.conform import show_progress
     from seqcore.cli.plugin.check import check
     from seqcore.cli.plugin.steps import next_step
+    from seqcore.cli.progress import show_progress
 
     tell = (lambda _: None) if args.json else _print
     steps = check(args.target, args.timeout, tell, show_progress)

@@ -28,14 +28,6 @@ from seqcore.errors import FileError, SeqcoreError
 from seqcore.registry import SLOW_SECONDS, Source
 from seqcore.spi.version import SPI_VERSION
 
-_HEAVY = frozenset(
-    {
-        "cupy", "flax", "jax", "jaxlib", "keras", "mlx", "mxnet", "onnx", "onnxruntime",
-        "openvino", "paddle", "pandas", "scipy", "sklearn", "tensorflow", "torch", "tvm",
-    }
-)  # fmt: skip
-"""What takes long to import, beside what a plugin itself says that it requires."""
-
 _REPAIR = "repair the module; it imports seqcore.spi.registration, and does no work"
 _BELONGS = "import it in the module that the factory names"
 
@@ -185,16 +177,11 @@ class _Check:
         return loaded
 
     def _imports(self, loaded: Loaded) -> None:
-        own = {
-            root.partition(".")[0]
-            for one in loaded.backends
-            for root in (*one.requires, *one.array_roots)
-        }
-        frameworks = [root for root in loaded.imported if root in _HEAVY | own]
-        if frameworks:
+        if loaded.imported:
             self._steps.failed(
                 "imports",
-                f"the registration imports {', '.join(frameworks)}, expected no framework",
+                f"the registration imports {', '.join(loaded.imported)}, which every listing of "
+                "backends waits for, expected seqcore.spi.registration and what Python has",
                 _BELONGS,
             )
         elif loaded.of_seqcore:
@@ -203,13 +190,6 @@ class _Check:
                 f"the registration imports {', '.join(loaded.of_seqcore)}, which a new SPI may "
                 "change; then it fails by that and not by its version",
                 "import nothing of seqcore there but seqcore.spi.registration, which is frozen",
-            )
-        elif loaded.imported:
-            self._steps.warned(
-                "imports",
-                f"the registration imports {', '.join(loaded.imported)}, which every listing of "
-                "backends waits for",
-                _BELONGS,
             )
         else:
             self._steps.passed("imports", "the registration imports no framework")

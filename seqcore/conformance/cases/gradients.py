@@ -239,6 +239,8 @@ def _require_slopes(subject: Subject, layer: AnyLayer) -> None:
 
     for name, (value, moved_by) in _arguments(call).items():
         direction = random.standard_normal(value.shape)
+        # Of length 1, for the differences' own error grows with its fifth power.
+        direction /= np.linalg.norm(direction)
 
         def along(step: float, by: Any = moved_by, direction: Any = direction) -> float:
             return total(by(step * direction))
@@ -246,7 +248,7 @@ def _require_slopes(subject: Subject, layer: AnyLayer) -> None:
         slope = _slope(along)
         mine = float(np.sum(found[f"gradient of {name}"] * direction))
         # The differences are good to about 1e-11.
-        limit = 1e-8 * max(1.0, abs(slope))
+        limit = 1e-10 * max(1.0, abs(slope))
         require(
             abs(mine - slope) <= limit,
             f"{layer}: gradient of {name}: expected the slope {slope:.12g} in a random direction, "
