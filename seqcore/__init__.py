@@ -7,6 +7,7 @@ weights = layer.init(features=8)
 y = layer.apply(weights, x)
 """
 
+from seqcore import interchange
 from seqcore.config import use_backend
 from seqcore.errors import (
     ArgumentError,
@@ -15,6 +16,7 @@ from seqcore.errors import (
     BackendNotFound,
     BackendNotInstalled,
     ConfigError,
+    ConversionError,
     DtypeError,
     DuplicateBackend,
     FileError,
@@ -28,6 +30,7 @@ from seqcore.errors import (
     UnsupportedFeature,
     WeightsError,
 )
+from seqcore.interchange.modules import to_flax, to_keras, to_torch
 from seqcore.padding import pad
 from seqcore.runtime import BoundLayer, Explanation, Gradients
 from seqcore.spec.description import from_json, from_toml, json_schema
@@ -57,6 +60,7 @@ __all__ = [
     "BoundLayer",
     "ConfigError",
     "Constant",
+    "ConversionError",
     "DtypeError",
     "DuplicateBackend",
     "Explanation",
@@ -82,9 +86,13 @@ __all__ = [
     "Zeros",
     "from_json",
     "from_toml",
+    "interchange",
     "json_schema",
     "load",
     "pad",
     "save",
+    "to_flax",
+    "to_keras",
+    "to_torch",
     "use_backend",
 ]

@@ -10,6 +10,7 @@
     │   └── ArgumentError        an argument or option that is not taken here
     ├── WeightsError             weights missing, extra, misshapen
     ├── FileError                a file absent, truncated or not what it says
+    ├── ConversionError          a model that the other side cannot hold, or that is ambiguous
     ├── ConfigError              a configuration key, value or file
     ├── BackendError             a backend that cannot be used
     │   ├── BackendNotFound      no backend has that name
@@ -62,6 +63,10 @@ class WeightsError(SeqcoreError):
 
 class FileError(SeqcoreError):
     """A file is absent, truncated or not what it says."""
+
+
+class ConversionError(SeqcoreError):
+    """A model has a term that the other side cannot hold, or leaves open what it means."""
 
 
 class ConfigError(SeqcoreError):

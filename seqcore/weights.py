@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from seqcore.errors import FileError, SeqcoreError
 from seqcore.files import replacing
-from seqcore.runtime.inputs import possible_arrays, read_weights, reading_engine
+from seqcore.runtime.inputs import neutral_weights, read_weights, reading_engine
 from seqcore.spec.description import from_json, to_json
 from seqcore.spec.dtypes import numpy_dtype
 from seqcore.spec.layers import AnyLayer, Layer
@@ -39,31 +39,36 @@ def save(path: str | os.PathLike[str], layer: AnyLayer, weights: Mapping[str, An
         WeightsError: if the weights are not the layer's.
         FileError: if the file cannot be written.
     """
-    from safetensors.numpy import save as serialize
-
     if not isinstance(layer, Layer):
         raise FileError(
             f"save: the second argument is {type(layer).__name__}, expected a layer: "
             "save(path, layer, weights)"
         )
-    engine = reading_engine(str(layer), possible_arrays(None, None, None, None, weights))
-    checked, _, _, _ = read_weights(layer, engine, weights)
-    arrays = {
-        # In row-major order, for the serializer writes memory as it finds it.
-        name: np.ascontiguousarray(
-            value if isinstance(value, np.ndarray) else engine.backend.to_numpy(value)
-        )
-        for name, value in checked.items()
-    }
+    # In row-major order, for the serializer writes memory as it finds it.
+    arrays = neutral_weights(layer, weights)
     metadata = {"seqcore.format": FORMAT, "seqcore.spec": to_json(layer)}
-    with replacing(path) as file:
-        file.write(serialize(arrays, metadata))
+    write_arrays(path, arrays, metadata)
 
 
 def load(path: str | os.PathLike[str]) -> tuple[AnyLayer, dict[str, NDArray[Any]]]:
     """Read a layer and its canonical weights from a file that `save` wrote.
 
     Nothing in the file is executed, and no more memory is used than the file is large, twice.
+
+    Raises:
+        FileError: if the file is absent, truncated, or not such a file.
+    """
+    arrays, metadata = read_arrays(path)
+    layer = _described(path, metadata)
+    try:
+        checked, _, _, _ = read_weights(layer, reading_engine(str(layer)), arrays)
+    except SeqcoreError as error:
+        raise FileError(f"{path}: the weights do not fit the layer described: {error}") from None
+    return layer, checked
+
+
+def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Read any safetensors file whose arrays have dtypes of the spec: the arrays and the metadata.
 
     Raises:
         FileError: if the file is absent, truncated, or not such a file.
@@ -85,14 +90,24 @@ def load(path: str | os.PathLike[str]) -> tuple[AnyLayer, dict[str, NDArray[Any]
         ) from None
     # The header is sound, now that the deserializer has been through it.
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    metadata = header.get("__metadata__") or {}
-    layer = _described(path, metadata)
-    weights = {name: _array(path, name, tensor) for name, tensor in tensors}
-    try:
-        checked, _, _, _ = read_weights(layer, reading_engine(str(layer)), weights)
-    except SeqcoreError as error:
-        raise FileError(f"{path}: the weights do not fit the layer described: {error}") from None
-    return layer, checked
+    arrays = {name: _array(path, name, tensor) for name, tensor in tensors}
+    return arrays, header.get("__metadata__") or {}
+
+
+def write_arrays(
+    path: str | os.PathLike[str],
+    arrays: Mapping[str, NDArray[Any]],
+    metadata: Mapping[str, str],
+) -> None:
+    """Write a safetensors file, as a whole or not at all.
+
+    Raises:
+        FileError: if it cannot be written.
+    """
+    from safetensors.numpy import save as serialize
+
+    with replacing(path) as file:
+        file.write(serialize(dict(arrays), dict(metadata)))
 
 
 def _described(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> AnyLayer:

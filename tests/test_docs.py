@@ -2,7 +2,8 @@
 
 Each page's code blocks run from the first to the last in one folder:
 
-- a block whose first line is `# name.suffix` is also written to that file, without the line;
+- a block whose first line is `# name.suffix` is also written to that file, without the line; one
+  of `python` is only that;
 - `toml` and `json` blocks with a `type` must describe a layer; others need such a first line;
 - `python` blocks run in one namespace, `sh` blocks in bash with `seqcore` on the path.
 """
@@ -24,7 +25,7 @@ import pytest
 import seqcore as sc
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-PAGES = ("command-line.md", "configuration.md", "formats.md")
+PAGES = ("command-line.md", "configuration.md", "formats.md", "move-a-model.md")
 FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
 FILE_NAME = re.compile(r"# (?P<name>[\w.-]+\.\w+)\n")
 
@@ -45,7 +46,7 @@ class Reader:
 
     def read(self, language: str, code: str) -> None:
         named = FILE_NAME.match(code)
-        if named is not None and language != "python":
+        if named is not None:
             code = code[named.end() :]
             (self.folder / named["name"]).write_text(code, encoding="utf-8")
         match language:
@@ -57,6 +58,8 @@ class Reader:
                     assert named is not None, "neither a layer nor a file"
             case "csv":
                 assert named is not None, "a table that is no file is never read"
+            case "python" if named is not None:
+                pass
             case "python":
                 exec(compile(code, "<example>", "exec"), self._names)
             case "sh":

@@ -24,6 +24,7 @@ NAMES = [
     "BoundLayer",
     "ConfigError",
     "Constant",
+    "ConversionError",
     "DtypeError",
     "DuplicateBackend",
     "Explanation",
@@ -49,10 +50,14 @@ NAMES = [
     "Zeros",
     "from_json",
     "from_toml",
+    "interchange",
     "json_schema",
     "load",
     "pad",
     "save",
+    "to_flax",
+    "to_keras",
+    "to_torch",
     "use_backend",
 ]
 

@@ -18,7 +18,8 @@ from typing import Any
 from seqcore.errors import SeqcoreError
 
 COMMANDS = (
-    "demo", "run", "init", "explain", "compare", "conform", "backends", "config", "plugin", "bench",
+    "demo", "run", "init", "explain", "compare", "convert", "verify", "conform", "backends",
+    "config", "plugin", "bench",
 )  # fmt: skip
 
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141

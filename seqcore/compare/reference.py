@@ -58,7 +58,7 @@ class Reference:
         # Reads and checks everything once; what follows works on sound arrays.
         arrays, inputs = read_call(layer, reader, weights, x, **given)
         self.dtype = inputs.dtype
-        self.eps = _eps(inputs.dtype)
+        self.eps = eps_of(inputs.dtype)
         self.names = output_names(layer)
         random = np.random.default_rng(seed)
         self.cotangents: tuple[NDArray[Any], ...] = ()
@@ -118,7 +118,8 @@ def by_name(layer: AnyLayer, gradients: Gradients) -> Named:
     return {**gradients.weights, "x": gradients.x, **named}
 
 
-def _eps(dtype: str) -> float:
+def eps_of(dtype: str) -> float:
+    """Return the distance from 1 to the next number of a dtype of the spec."""
     if dtype == "bfloat16":
         return 2.0**-7
     return float(np.finfo(dtype).eps)

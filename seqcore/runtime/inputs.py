@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seqcore.config import DEFAULT_BACKEND, Resolved, resolve
 from seqcore.errors import (
@@ -218,6 +219,23 @@ def read_weights(
             )
     _check_dtype(f"{layer}: {next(iter(known))}", infos[0].dtype)
     return arrays, infos[0].dtype, features, infos
+
+
+def neutral_weights(layer: AnyLayer, weights: Any) -> dict[str, NDArray[Any]]:
+    """Return the canonical weights, of whatever framework, as NumPy arrays in row-major order.
+
+    Raises:
+        WeightsError: if they are not the layer's.
+        DtypeError: if they are not all of one of the spec's dtypes.
+    """
+    engine = reading_engine(str(layer), possible_arrays(None, None, None, None, weights))
+    checked, _, _, _ = read_weights(layer, engine, weights)
+    return {
+        name: np.ascontiguousarray(
+            value if isinstance(value, np.ndarray) else engine.backend.to_numpy(value)
+        )
+        for name, value in checked.items()
+    }
 
 
 def read_inputs(

@@ -22,6 +22,8 @@ from helpers import (
     arguments,
     assert_close,
 )
+from seqcore.interchange.onnx import from_onnx
+from seqcore.interchange.onnx_file import read_onnx
 from seqcore.spec.outputs import named_tuple, output_names, state_names
 
 import seqcore_onnxruntime
@@ -61,6 +63,22 @@ def test_a_file_computes_what_the_layer_does(
         inputs |= {f"initial_{n}": h for n, h in zip(state_names(layer), initial, strict=True)}
         given["initial_state"] = initial
     assert_close(layer, weights, x, given, outputs(path, **inputs))
+
+
+@pytest.mark.parametrize("state", [False, True], ids=["zeros", "state"])
+@pytest.mark.parametrize("lengths", [False, True], ids=["whole", "lengths"])
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+def test_a_file_is_read_back_as_the_layer(
+    layer: Any, lengths: bool, state: bool, tmp_path: Path
+) -> None:
+    weights, _, _ = arguments(layer)
+    path = tmp_path / "layer.onnx"
+    seqcore_onnxruntime.export(layer, weights, path, lengths=lengths, initial_state=state)
+    again, found = from_onnx(read_onnx(path))
+    assert again == layer
+    assert list(found) == list(weights)
+    for name, value in weights.items():
+        np.testing.assert_array_equal(found[name], value, strict=True)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])

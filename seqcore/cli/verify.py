@@ -1,0 +1,130 @@
+"""`seqcore verify`: whether two models compute the same, and what went wrong if not."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seqcore.cli import common
+from seqcore.cli.convert import add_words
+
+if TYPE_CHECKING:
+    from seqcore.cli.common import Subparsers
+    from seqcore.verify import Verification
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command's arguments."""
+    parser = common.add_command(
+        subparsers,
+        "verify",
+        "prove that two models compute the same, or name the mistake",
+        "Runs two models, each in its own framework and on seqcore, on the same input with\n"
+        "lengths, and compares them in eps. If they differ, every known mistake of moving\n"
+        "recurrent weights is made on purpose, and those that explain the difference are named.\n"
+        "A model is a file, or a Python object module:attribute: a layer with its weights, a\n"
+        "torch module, or a function of x and lengths. Exit code 1 if the two differ.",
+        "seqcore verify torch.pt model.keras\n"
+        "seqcore verify torch.pt port:forward --input x.npz\n"
+        "seqcore verify --formats",
+    )
+    parser.add_argument("first", metavar="A", nargs="?", help="a file, or module:attribute")
+    parser.add_argument("second", metavar="B", nargs="?", help="the other")
+    parser.add_argument("--from", dest="origin", metavar="FORMAT", help="the format of A")
+    parser.add_argument("--to", metavar="FORMAT", help="the format of B")
+    add_words(parser, "--set", "what A leaves open, such as activation=relu; may be repeated")
+    add_words(parser, "--with", "what B leaves open; may be repeated")
+    parser.add_argument(
+        "--input", metavar="FILE", type=Path, help="the input, .npy, .npz or .csv (default: random)"
+    )
+    common.add_sequence_column(parser)
+    parser.add_argument("--seed", metavar="N", type=common.integer(0), default=0, help="default: 0")
+    parser.add_argument(
+        "--formats",
+        action="store_true",
+        help="instead: move random layers into every format and back, and run them there",
+    )
+    common.add_json(parser)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Print the comparison."""
+    from seqcore.errors import ArgumentError
+    from seqcore.verify import verify
+    from seqcore.verify.objects import subject
+
+    if args.formats:
+        return _formats(args)
+    if args.second is None:
+        raise ArgumentError("verify: expected two models A and B, or --formats")
+    first = subject(args.first, format=args.origin, words=dict(args.words))
+    second = subject(args.second, format=args.to, words=dict(args.chosen))
+    x, lengths = _input(args, first, second)
+    found = verify(first, second, x=x, lengths=lengths, seed=args.seed)
+    if args.json:
+        common.print_json(_data(found))
+    else:
+        _print(found)
+    return 0 if found.agree else 1
+
+
+def _input(args: argparse.Namespace, *models: Any) -> tuple[Any, Any]:
+    from seqcore.cli.reading import open_input
+    from seqcore.interchange.models import Model
+
+    if args.input is None:
+        return None, None
+    known = next(model for model in models if isinstance(model, Model))
+    with open_input(args.input, known.layer, None, args.sequence_column) as opened:
+        x, given = next(opened.batches(opened.x.shape[0]))
+    return x, given["lengths"]
+
+
+def _print(found: Verification) -> None:
+    print(f"{found.layer}, {found.dtype}")
+    rows = [
+        (
+            row.first,
+            row.second,
+            row.array,
+            f"{row.eps:.3g}",
+            f"{row.limit:.3g}",
+            "within" if row.within else "BEYOND",
+        )
+        for row in found.rows
+    ]
+    common.print_table(("model", "compared with", "worst in", "eps", "limit", ""), rows)
+    for name, reason in found.not_run.items():
+        common.warn(f"{name} ran on seqcore alone: {reason}")
+    if found.step is not None:
+        print(f"first diverges at step {found.step}")
+    for cause in found.causes:
+        print(f"likely cause: {cause.name}: {cause.cause}; {cause.remedy}")
+        print(f"  made on purpose in the other model, {cause.eps:.3g} eps are left")
+    if not found.agree and not found.causes:
+        print("no known mistake explains the difference")
+    print("the same" if found.agree else "NOT the same")
+
+
+def _data(found: Verification) -> dict[str, Any]:
+    data = dataclasses.asdict(found)
+    for row, each in zip(data["rows"], found.rows, strict=True):
+        # JSON has no infinity; None says that the shapes differ, or one side is not a number.
+        row["eps"] = each.eps if math.isfinite(each.eps) else None
+        row["within"] = each.within
+    return data | {"agree": found.agree}
+
+
+def _formats(args: argparse.Namespace) -> int:
+    from seqcore.verify.round_trips import round_trips
+
+    found = list(round_trips(seed=args.seed))
+    if args.json:
+        common.print_json([dataclasses.asdict(one) for one in found])
+    else:
+        rows = [(t.format, t.layer, t.dtype, t.run, t.back) for t in found]
+        common.print_table(("format", "layer", "dtype", "in its own framework", "read back"), rows)
+    return 0 if all(one.sound for one in found) else 1

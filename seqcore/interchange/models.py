@@ -1,0 +1,259 @@
+"""Models in files: which format a file is in, what it holds, and writing one."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seqcore.errors import ConversionError, FileError
+from seqcore.interchange.arrays import flat, nested
+from seqcore.interchange.formats import FORMATS, Format, named
+from seqcore.interchange.levels import Weights
+from seqcore.spec.layers import AnyLayer, Bidirectional, SimpleRNN, Stack
+from seqcore.spec.weights import cells
+from seqcore.weights import load, read_arrays, save, write_arrays
+
+OWN = "seqcore"
+"""The format of `seqcore.save`."""
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".keras", ".h5", ".onnx")
+"""The files that are read and written; `.weights.h5` is an `.h5`."""
+
+_METADATA = "seqcore.interchange"
+"""The metadata of a file of arrays with the format's name, and the words that its arrays lack."""
+
+
+_ALONE = "weights"
+"""The name in a file of a structure that is one array."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model as it was read.
+
+    Attributes:
+        name: What it is called in messages: the file's name, or where the object is.
+        format: The name of its format, `"seqcore"` for one of our own.
+        layer: The layer.
+        weights: Its canonical weights.
+        structure: The framework's own structure, with NumPy arrays; None in our own format.
+        words: What was said, or stands in the file, beside the structure.
+    """
+
+    name: str
+    format: str
+    layer: AnyLayer
+    weights: Weights
+    structure: Any = None
+    words: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read(
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    words: Mapping[str, Any] | None = None,
+) -> Model:
+    """Read a model from a file. Nothing in it is executed.
+
+    Args:
+        path: The file; its suffix says what kind it is.
+        format: The name of the format, where arrays alone don't tell.
+        words: What the file leaves open: keyword arguments of the format's `from_...`.
+
+    Raises:
+        FileError: if the file is absent, truncated, or not what its suffix says.
+        ConversionError: if it holds a term that no layer has, or leaves open what it means.
+        ArgumentError: if there is no such format, or it does not take such a word.
+    """
+    file = Path(path)
+    asked = None if format is None or format == OWN else named(format)
+    structure, metadata = _opened(file)
+    if format == OWN or (asked is None and "seqcore.spec" in metadata):
+        layer, weights = load(file)
+        return Model(str(path), OWN, layer, weights)
+    remarks = _remarks(file, metadata)
+    found = asked or _recognised(file, structure, remarks.get("format"))
+    _check_suffix(file, found)
+    if file.suffix.lower() == ".safetensors" and found.module != "torch":
+        structure = nested(structure, "/" if any("/" in name for name in structure) else ".")
+    words = {**remarks.get("words", {}), **(words or {})}
+    try:
+        layer, weights = found.read(structure, words)
+    except ConversionError as error:
+        raise ConversionError(f"{path}: {error}") from error
+    return Model(str(path), found.name, layer, weights, structure, words)
+
+
+def write(
+    path: str | os.PathLike[str],
+    layer: Any,
+    weights: Mapping[str, Any],
+    *,
+    format: str | None = None,
+    words: Mapping[str, Any] | None = None,
+) -> str:
+    """Write a layer with its weights to a file of another framework, as a whole or not at all.
+
+    Args:
+        path: The file; its suffix says what kind it is.
+        layer: The layer.
+        weights: Its canonical weights.
+        format: The name of the format; by default that of the suffix, and seqcore's own for
+            `.safetensors`.
+        words: Keyword arguments of the format's `to_...`.
+
+    Returns:
+        The name of the format.
+
+    Raises:
+        ConversionError: if the format cannot hold the layer, naming the term.
+        WeightsError: if the weights are not the layer's.
+        FileError: if the file cannot be written, or is none of the format.
+        ArgumentError: if there is no such format, or it does not take such a word.
+    """
+    file = Path(path)
+    if format is None:
+        format = _usual(file)
+    if format == OWN:
+        if not _ends(file, (".safetensors",)):
+            raise FileError(f"{path}: expected a file .safetensors for format {OWN}")
+        save(file, layer, weights)
+        return OWN
+    chosen = named(format)
+    _check_suffix(file, chosen)
+    structure = chosen.write(layer, weights, words or {})
+    match file.suffix.lower():
+        case ".keras" | ".h5":
+            from seqcore.interchange.keras_file import write_keras
+
+            write_keras(file, layer, structure)
+        case ".onnx":
+            from seqcore.interchange.onnx_file import write_onnx
+
+            write_onnx(file, structure)
+        case ".safetensors":
+            tree = structure if isinstance(structure, Mapping) else {_ALONE: structure}
+            arrays = flat(f"to {chosen.name}", tree, chosen.separator)
+            remarks = {"format": chosen.name, "words": said(chosen, layer, weights)}
+            write_arrays(file, arrays, {_METADATA: json.dumps(remarks)})
+        case _:
+            from seqcore.interchange.pt_file import write_pt
+
+            write_pt(file, structure)
+    return chosen.name
+
+
+def said(chosen: Format, layer: AnyLayer, weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the words that a format's arrays lack: what its `from_...` has to be told."""
+    levels = len(layer.layers) if isinstance(layer, Stack) else 1
+    first = layer.layers[0] if isinstance(layer, Stack) else layer
+    all_cells = [(prefix, cell) for prefix, cell, _ in cells(layer, 1)]
+    prefix, cell = all_cells[0]
+    known: dict[str, Any] = {
+        "return_sequences": layer.return_sequences,
+        "return_state": layer.return_state,
+        "features": int(weights[f"{prefix}kernel"].shape[0]),
+        "units": cell.units,
+        "layers": levels,
+        "bidirectional": isinstance(first, Bidirectional),
+        # Formats that have to be told have one of each for the whole layer.
+        "activation": cell.activation,
+    }
+    for _, one in all_cells:
+        if not isinstance(one, SimpleRNN):
+            known["recurrent_activation"] = one.recurrent_activation
+    if chosen.module == "haiku":  # whose names do not tell a level from a direction
+        from seqcore.interchange.haiku import level_names
+
+        known["levels"] = level_names(layer, weights)
+    taken = inspect.signature(chosen.reader).parameters
+    return {name: value for name, value in known.items() if name in taken}
+
+
+def _opened(file: Path) -> tuple[Any, Mapping[str, str]]:
+    """Return what a file holds, and its metadata."""
+    _usual(file)
+    match file.suffix.lower():
+        case ".keras" | ".h5":
+            from seqcore.interchange.keras_file import read_keras
+
+            return read_keras(file), {}
+        case ".onnx":
+            from seqcore.interchange.onnx_file import read_onnx
+
+            return read_onnx(file), {}
+        case ".safetensors":
+            return read_arrays(file)
+        case _:
+            from seqcore.interchange.pt_file import read_pt
+
+            return read_pt(file), {}
+
+
+def _ends(file: Path, suffixes: tuple[str, ...]) -> bool:
+    return file.name.lower().endswith(suffixes)
+
+
+def _usual(file: Path) -> str:
+    """Return the format that files with this suffix usually have.
+
+    Raises:
+        FileError: if none has.
+    """
+    if _ends(file, (".safetensors",)):
+        return OWN
+    for one in FORMATS.values():
+        if _ends(file, one.suffixes):
+            return one.name
+    raise FileError(
+        f"{file}: suffix {file.suffix or '(none)'}, expected one of {', '.join(SUFFIXES)}"
+    )
+
+
+def _check_suffix(file: Path, chosen: Format) -> None:
+    if not _ends(file, chosen.suffixes):
+        raise FileError(
+            f"{file}: expected a file {' or '.join(chosen.suffixes)} for format {chosen.name}"
+        )
+
+
+def _recognised(file: Path, structure: Any, said: str | None) -> Format:
+    """Return the format of a file's content.
+
+    Raises:
+        ConversionError: if no format has such names, or several have.
+    """
+    if not _ends(file, (".safetensors", ".pt", ".pth")):
+        return named(_usual(file))
+    if said is not None:
+        return named(said)
+    names = list(flat(str(file), structure, "."))
+    found = [
+        one for one in FORMATS.values() if ".safetensors" in one.suffixes and one.recognises(names)
+    ]
+    # Cells of one library may be named alike; reading them is one function.
+    if len({one.module for one in found}) == 1:
+        return found[0]
+    shown = ", ".join(names[:4]) or "nothing"
+    raise ConversionError(
+        f"{file}: holds {shown}{', ...' if len(names) > 4 else ''}, which "
+        f"{' or '.join(one.name for one in found) or 'no format'} has; give format=, one of "
+        f"{', '.join(FORMATS)}"
+    )
+
+
+def _remarks(file: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return what a file that `write` wrote says of itself."""
+    try:
+        remarks = json.loads(metadata.get(_METADATA, "{}"))
+    except ValueError:
+        remarks = None
+    if not isinstance(remarks, dict) or not isinstance(remarks.get("words", {}), dict):
+        raise FileError(f"{file}: metadata {_METADATA!r} is not what seqcore writes; remove it")
+    return remarks

@@ -1,0 +1,92 @@
+"""A layer as a framework's own trainable module, which runs on seqcore's implementations.
+
+Who offers them announces a function in the entry-point group `seqcore.modules`, under the name of
+the framework: `function(layer, weights)` returns the module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from seqcore.errors import BackendError, BackendNotInstalled
+from seqcore.spec.naming import nearest
+
+ENTRY_POINT_GROUP = "seqcore.modules"
+
+
+def to_module(framework: str, layer: Any, weights: Mapping[str, Any]) -> Any:
+    """Return a layer with its weights as a module of a framework.
+
+    Args:
+        framework: Its name: `"torch"`, `"keras"`, `"flax"`, or what another distribution offers.
+        layer: The layer.
+        weights: Its canonical weights.
+
+    Raises:
+        BackendError: if nothing installed offers it, or two distributions do.
+        BackendNotInstalled: if the framework is not installed.
+        ConversionError: if `layer` is none.
+        WeightsError: if the weights are not the layer's.
+    """
+    from importlib.metadata import entry_points
+
+    from seqcore.interchange.levels import checked
+
+    arrays = checked(f"a module of {framework}", layer, weights)
+    offers = entry_points(group=ENTRY_POINT_GROUP)
+    found = {entry.value: entry for entry in offers.select(name=framework)}
+    if len(found) != 1:
+        names = sorted(offers.names)
+        what = f"{' and '.join(found)} both offer them" if found else "nothing offers them"
+        raise BackendError(
+            f"modules of {framework!r}{nearest(framework, names) if not found else ''}: {what}, "
+            f"expected one of {', '.join(names)}"
+        )
+    (entry,) = found.values()
+    try:
+        make = entry.load()
+    except ModuleNotFoundError as error:
+        raise BackendNotInstalled(
+            f"modules of {framework}: {error.name} is not installed; pip install {error.name}"
+        ) from error
+    return make(layer, arrays)
+
+
+def to_torch(layer: Any, weights: Mapping[str, Any]) -> Any:
+    """Return a `torch.nn.Module` that trains and runs the layer on seqcore's implementations.
+
+    Its parameters have the canonical names. It is called as `module(x, mask=..., lengths=...,
+    initial_state=...)`. For the weights as torch's own `nn.LSTM` holds them, see
+    `seqcore.interchange.to_torch`.
+
+    Raises:
+        BackendNotInstalled: if torch is not installed.
+        WeightsError: if the weights are not the layer's.
+    """
+    return to_module("torch", layer, weights)
+
+
+def to_keras(layer: Any, weights: Mapping[str, Any]) -> Any:
+    """Return a `keras.Layer` that trains and runs the layer on seqcore's implementations.
+
+    It works on Keras's backend of this process and takes Keras's masks. For the weights as Keras's
+    own layers hold them, see `seqcore.interchange.to_keras`.
+
+    Raises:
+        BackendNotInstalled: if Keras is not installed.
+        WeightsError: if the weights are not the layer's.
+    """
+    return to_module("keras", layer, weights)
+
+
+def to_flax(layer: Any, weights: Mapping[str, Any]) -> Any:
+    """Return a `flax.nnx.Module` that trains and runs the layer on seqcore's implementations.
+
+    For the weights as Flax's own cells hold them, see `seqcore.interchange.to_flax`.
+
+    Raises:
+        BackendNotInstalled: if Flax is not installed.
+        WeightsError: if the weights are not the layer's.
+    """
+    return to_module("flax", layer, weights)

@@ -1,0 +1,335 @@
+"""What goes wrong when recurrent weights are moved: each known mistake, made on purpose.
+
+A mistake is tried by making it: a right model's weights, or the way in which it is run, are changed
+as the mistake would change them. If the outcome is what the port computes, the port has it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from seqcore.interchange.gates import canonical, joined, reordered, split
+from seqcore.interchange.levels import Level, Weights
+from seqcore.spec.layers import GRU, LSTM, AnyCell
+from seqcore.verify.wiring import RIGHT, Wiring
+
+Change = Callable[[AnyCell, Weights], tuple[AnyCell, Weights]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One mistake, made in a model.
+
+    Attributes:
+        name: What it is, in a few words.
+        cause: What happened, for whoever made it.
+        remedy: What to do.
+        levels: The model with the mistake in its weights.
+        wiring: How the model with the mistake is run.
+    """
+
+    name: str
+    cause: str
+    remedy: str
+    levels: tuple[Level, ...]
+    wiring: Wiring = RIGHT
+
+
+def mistakes(levels: Sequence[Level]) -> Iterator[Mistake]:
+    """Yield a model with each known mistake, made everywhere first, then in one cell alone."""
+    levels = tuple(levels)
+    for name, cause, remedy, wiring in _WIRINGS:
+        yield Mistake(name, cause, remedy, levels, wiring)
+    count = sum(len(level.cells) for level in levels)
+    for name, cause, remedy, change in _changes(levels):
+        yield Mistake(name, cause, remedy, _changed(levels, change))
+        if count > 1:
+            for where, place in _places(levels):
+                alone = _changed(levels, change, place)
+                yield Mistake(name, f"{cause} ({where} alone)", remedy, alone)
+    if any(len(level.cells) == 2 for level in levels):
+        swapped = tuple(_swapped(level) for level in levels)
+        yield Mistake(
+            "directions swapped",
+            "the forward cell has the backward one's weights, and the other way round",
+            "exchange the two",
+            swapped,
+        )
+
+
+_WIRINGS: tuple[tuple[str, str, str, Wiring], ...] = (
+    (
+        "unflipped backward direction",
+        "the backward direction's outputs stand in the order in which it read the input",
+        "reverse them in time before they are merged",
+        Wiring(flips=False),
+    ),
+    (
+        "backward direction not reversed",
+        "the backward cell reads the input from its first step",
+        "reverse its input, and its outputs back",
+        Wiring(reverses=False),
+    ),
+    (
+        "last step taken for the joined final state",
+        "out[:, -1] is returned, in which the backward direction has seen one step only",
+        "join the final states of both directions",
+        Wiring(last_step=True),
+    ),
+    (
+        "lengths ignored",
+        "the padding is read like input",
+        "hand the lengths or the mask on",
+        Wiring(lengths="none"),
+    ),
+    (
+        "lengths ignored by the last step",
+        "out[:, -1] is returned, which for short rows is padding",
+        "take the final state, or the step at each row's length",
+        Wiring(lengths="none", last_step=True),
+    ),
+    (
+        "lengths ignored by the backward direction",
+        "the backward direction starts in the padding",
+        "reverse each row within its length",
+        Wiring(lengths="forward"),
+    ),
+    (
+        "backward direction first",
+        "the backward direction's outputs stand before the forward one's",
+        "exchange the halves of the last axis",
+        Wiring(backward_first=True),
+    ),
+    (
+        "batch and time swapped",
+        "the first axis of the input is taken for time",
+        "transpose the input (batch_first, time_major)",
+        Wiring(time_first=True),
+    ),
+    (
+        "h and c swapped",
+        "the cell state is taken for the hidden state",
+        "exchange them: some libraries' order is (c, h)",
+        Wiring(swaps_states=True),
+    ),
+)
+
+_LIBRARIES = {
+    "ifgo": "torch's, Keras's", "iofg": "ONNX's", "igfo": "Haiku's", "ifog": "Core ML's",
+    "zrn": "Keras's, ONNX's", "rzn": "torch's, cuDNN's", "rnz": "Core ML's",
+}  # fmt: skip
+"""Whose an order of gates is."""
+
+_KINDS = {
+    "all weights": ("kernel", "recurrent_kernel", "bias", "recurrent_bias"),
+    "the recurrent kernel": ("recurrent_kernel",),
+    "the kernel": ("kernel",),
+    "the biases": ("bias", "recurrent_bias"),
+}
+
+
+def _changes(levels: Sequence[Level]) -> Iterator[tuple[str, str, str, Change]]:
+    """Yield the mistakes in a cell's weights, for the kinds of cells that there are."""
+    kinds = {type(cell) for level in levels for cell in level.cells}
+    for kind in kinds:
+        yield from _orders(kind)
+    yield (
+        "transposed recurrent kernel",
+        "each gate's recurrent kernel is transposed",
+        "transpose it: h @ W and W @ h take it differently",
+        _with(recurrent_kernel=_transposed),
+    )
+    if LSTM in kinds:
+        for sign, cause in (
+            (-1, "the forget gate's bias lacks 1, which the source adds by itself or has in it"),
+            (1, "the forget gate's bias has 1 too much, which the target adds by itself"),
+        ):
+            yield ("forget bias of 1", cause, "set it once", _forget(float(sign)))
+    if GRU in kinds:
+        yield (
+            "summed GRU biases",
+            "the two biases were added up, and the new gate's recurrent one is not reset any more",
+            "keep them apart: n = tanh(x W + b + r * (h U + rb))",
+            _summed,
+        )
+        yield (
+            "swapped GRU biases",
+            "the input's and the recurrent bias stand in each other's place",
+            "exchange the rows",
+            _biases_swapped,
+        )
+        yield (
+            "reset form",
+            "the reset gate acts on the other side of the recurrent product",
+            "set reset_after (linear_before_reset) as the source has it; weights cannot mend it",
+            _reset,
+        )
+        yield (
+            "update gate the other way round",
+            "h = (1 - z) * h + z * n was computed",
+            "negate the update gate's columns and bias",
+            _negated,
+        )
+    yield (
+        "lost bias",
+        "the biases are missing",
+        "hand them on",
+        _without("bias", "recurrent_bias"),
+    )
+    if GRU in kinds:
+        yield (
+            "lost recurrent bias",
+            "the recurrent bias (bias_hh) is missing",
+            "hand it on",
+            _without("recurrent_bias"),
+        )
+    for field, values in (
+        ("recurrent_activation", ("sigmoid", "hard_sigmoid")),
+        ("activation", ("tanh", "relu", "linear", "sigmoid")),
+    ):
+        for value in values:
+            yield (
+                "activation",
+                f"{field} is {value}",
+                "choose the source's",
+                _activated(field, value),
+            )
+
+
+def _orders(kind: type[AnyCell]) -> Iterator[tuple[str, str, str, Change]]:
+    ours = canonical(kind)
+    for what, names in _KINDS.items():
+        for order in itertools.permutations(ours):
+            if "".join(order) == ours:
+                continue
+            source = "".join(order)
+            whose = f" ({_LIBRARIES[source]})" if source in _LIBRARIES else ""
+            stand = f"stand as {' '.join(source)}{whose} where {' '.join(ours)} is read"
+            cause = f"the gates of {what} {stand}"
+            yield "gate order", cause, "reorder the blocks", _order(kind, names, source)
+
+
+def _order(kind: type[AnyCell], names: Sequence[str], order: str) -> Change:
+    def change(cell: AnyCell, weights: Weights) -> tuple[AnyCell, Weights]:
+        if not isinstance(cell, kind):
+            return cell, weights
+        return cell, {
+            name: reordered(value, canonical(kind), order) if name in names else value
+            for name, value in weights.items()
+        }
+
+    return change
+
+
+def _with(**functions: Callable[[AnyCell, Any], Any]) -> Change:
+    def change(cell: AnyCell, weights: Weights) -> tuple[AnyCell, Weights]:
+        return cell, {
+            name: functions[name](cell, value) if name in functions else value
+            for name, value in weights.items()
+        }
+
+    return change
+
+
+def _transposed(cell: AnyCell, values: Any) -> Any:
+    return np.concatenate([block.T for block in np.split(values, cell.blocks, axis=1)], axis=1)
+
+
+def _forget(amount: float) -> Change:
+    def change(cell: AnyCell, weights: Weights) -> tuple[AnyCell, Weights]:
+        if not isinstance(cell, LSTM) or not cell.use_bias:
+            return cell, weights
+        gates = split(weights["bias"], canonical(cell))
+        gates["f"] = gates["f"] + gates["f"].dtype.type(amount)
+        return cell, {**weights, "bias": joined(gates, canonical(cell))}
+
+    return change
+
+
+def _summed(cell: AnyCell, weights: Weights) -> tuple[AnyCell, Weights]:
+    if "recurrent_bias" not in weights:
+        return cell, weights
+    bias, other = weights["bias"], weights["recurrent_bias"]
+    return cell, {**weights, "bias": bias + other, "recurrent_bias": np.zeros_like(other)}
+
+
+def _biases_swapped(cell: AnyCell, weights: Weights) -> tuple[AnyCell, Weights]:
+    if "recurrent_bias" not in weights:
+        return cell, weights
+    bias, other = weights["bias"], weights["recurrent_bias"]
+    return cell, {**weights, "bias": other, "recurrent_bias": bias}
+
+
+def _reset(cell: AnyCell, weights: Weights) -> tuple[AnyCell, Weights]:
+    if not isinstance(cell, GRU):
+        return cell, weights
+    other = cell.replace(reset_after=not cell.reset_after)
+    weights = dict(weights)
+    if cell.use_bias and cell.reset_after:
+        weights["bias"] = weights["bias"] + weights.pop("recurrent_bias")
+    elif cell.use_bias:
+        weights["recurrent_bias"] = np.zeros_like(weights["bias"])
+    return other, weights
+
+
+def _negated(cell: AnyCell, weights: Weights) -> tuple[AnyCell, Weights]:
+    if not isinstance(cell, GRU):
+        return cell, weights
+    order = canonical(cell)
+    changed = {}
+    for name, value in weights.items():
+        gates = split(value, order)
+        changed[name] = joined({**gates, "z": -gates["z"]}, order)
+    return cell, changed
+
+
+def _without(*names: str) -> Change:
+    def change(cell: AnyCell, weights: Weights) -> tuple[AnyCell, Weights]:
+        return cell, {
+            name: np.zeros_like(value) if name in names else value
+            for name, value in weights.items()
+        }
+
+    return change
+
+
+def _activated(field: str, value: str) -> Change:
+    def change(cell: AnyCell, weights: Weights) -> tuple[AnyCell, Weights]:
+        if field not in cell.__struct_fields__:
+            return cell, weights
+        return cell.replace(**{field: value}), weights
+
+    return change
+
+
+def _changed(
+    levels: Sequence[Level], change: Change, only: tuple[int, int] | None = None
+) -> tuple[Level, ...]:
+    """Return the levels with a change in every cell, or in the one at `only`."""
+    found = []
+    for i, level in enumerate(levels):
+        pairs = [
+            change(cell, weights) if only in (None, (i, j)) else (cell, weights)
+            for j, (cell, weights) in enumerate(zip(level.cells, level.weights, strict=True))
+        ]
+        cells, weights = zip(*pairs, strict=True)
+        found.append(replace(level, cells=cells, weights=weights))
+    return tuple(found)
+
+
+def _places(levels: Sequence[Level]) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield each cell's place, with its name as weights have it."""
+    for i, level in enumerate(levels):
+        for j in range(len(level.cells)):
+            parts = [f"layers.{i}"] if len(levels) > 1 else []
+            parts += [("forward", "backward")[j]] if len(level.cells) > 1 else []
+            yield ".".join(parts), (i, j)
+
+
+def _swapped(level: Level) -> Level:
+    return replace(level, cells=level.cells[::-1], weights=level.weights[::-1])

@@ -1,0 +1,1 @@
+"""A model run in its own framework from its own structure, without anything of ours between."""
