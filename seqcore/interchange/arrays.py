@@ -83,13 +83,22 @@ def flat(
 
 
 def nested(arrays: Mapping[str, Any], separator: str = SEPARATOR) -> dict[str, Any]:
-    """Return arrays by path as a tree of mappings."""
+    """Return arrays by path as a tree of mappings.
+
+    Raises:
+        ConversionError: if one path goes on where another ends.
+    """
     tree: dict[str, Any] = {}
     for path, value in arrays.items():
         *folders, name = path.split(separator)
-        place = tree
+        place: Any = tree
         for folder in folders:
-            place = place.setdefault(folder, {})
+            place = place.setdefault(folder, {}) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or name in place:
+            raise ConversionError(
+                f"received {path} beside another array on its path, expected arrays at the ends of "
+                "paths alone; rename one"
+            )
         place[name] = value
     return tree
 

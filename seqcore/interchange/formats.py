@@ -6,9 +6,11 @@ import importlib
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_type_hints
 
-from seqcore.errors import ArgumentError
+import msgspec
+
+from seqcore.errors import ArgumentError, ConversionError
 from seqcore.interchange.levels import Converted
 from seqcore.spec.naming import nearest
 
@@ -41,13 +43,23 @@ class Format:
 
     def read(self, structure: Any, words: Mapping[str, Any]) -> Converted:
         """Return the layer and the canonical weights of the framework's own structure."""
-        return self.reader(structure, **_taken(f"from {self.name}", self.reader, words))
+        self.check(words)
+        return self.reader(structure, **_complete(f"from {self.name}", self.reader, words))
+
+    def check(self, words: Mapping[str, Any]) -> None:
+        """Check that `from_...` takes these words.
+
+        Raises:
+            ArgumentError: naming one that it does not.
+        """
+        _check(f"from {self.name}", self.reader, words)
 
     def write(self, layer: Any, weights: Mapping[str, Any], words: Mapping[str, Any]) -> Any:
         """Return a layer and its canonical weights as the framework's own structure."""
         function: Callable[..., Any] = getattr(self._code(), f"to_{self.module}")
         words = {**self.chosen, **words}
-        return function(layer, weights, **_taken(f"to {self.name}", function, words))
+        _check(f"to {self.name}", function, words)
+        return function(layer, weights, **words)
 
     def recognises(self, names: Collection[str]) -> bool:
         """Return whether arrays with these names are in this format."""
@@ -89,19 +101,51 @@ def named(name: str) -> Format:
     return FORMATS[name]
 
 
-def _taken(
-    subject: str, function: Callable[..., Any], words: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    """Return the words, if the function takes them."""
-    known = [
-        name
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    ]
-    for name in words:
+def _check(subject: str, function: Callable[..., Any], words: Mapping[str, Any]) -> None:
+    """Check that a function has these keyword arguments, and takes such values for them.
+
+    Raises:
+        ArgumentError: naming one.
+    """
+    known = _keywords(function)
+    types = get_type_hints(function)
+    for name, value in words.items():
         if name not in known:
             raise ArgumentError(
                 f"{subject}: {name!r} is not taken{nearest(name, known)}, expected "
                 f"{', '.join(known) or 'none'}"
             )
+        try:
+            msgspec.convert(value, types[name])
+        except msgspec.ValidationError as error:
+            raise ArgumentError(f"{subject}: {name} is {value!r}: {error}") from None
+
+
+def _complete(
+    subject: str, function: Callable[..., Any], words: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return the words, if they are all that a function has to be told.
+
+    Raises:
+        ConversionError: naming what is missing.
+    """
+    missing = [
+        name
+        for name, parameter in _keywords(function).items()
+        if parameter.default is parameter.empty and name not in words
+    ]
+    if missing:
+        raise ConversionError(
+            f"{subject}: the arrays leave open {' and '.join(missing)}; give "
+            f"{', '.join(f'{name}=' for name in missing)}"
+        )
     return words
+
+
+def _keywords(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Return the keyword arguments of a function."""
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }

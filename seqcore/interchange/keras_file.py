@@ -128,11 +128,11 @@ def _archive(path: Path, size: int) -> Structure:
     """Return what a `.keras` file holds."""
     try:
         with zipfile.ZipFile(path) as archive:
-            config = _parsed(path, _CONFIG, _entry(path, archive, _CONFIG))
+            config = _parsed(path, _CONFIG, _entry(path, archive, _CONFIG, size))
             metadata: Any = {}
             if _METADATA in archive.namelist():
-                metadata = _parsed(path, _METADATA, _entry(path, archive, _METADATA))
-            content = _entry(path, archive, _WEIGHTS)
+                metadata = _parsed(path, _METADATA, _entry(path, archive, _METADATA, size))
+            content = _entry(path, archive, _WEIGHTS, size)
     except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, EOFError) as error:
         raise FileError(
             f"{path}: not a zip archive, or a truncated one: {error}; expected a file that Keras "
@@ -145,8 +145,8 @@ def _archive(path: Path, size: int) -> Structure:
     return {**config, "keras_version": str(version)}, weights
 
 
-def _entry(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
-    """Return the content of one entry."""
+def _entry(path: Path, archive: zipfile.ZipFile, name: str, size: int) -> bytes:
+    """Return the content of one entry of a file of some size."""
     try:
         entry = archive.getinfo(name)
     except KeyError:
@@ -160,10 +160,9 @@ def _entry(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
             f"{path}: {name} is compressed, and Keras compresses nothing; load it with Keras where "
             "you trust it, and save it again"
         )
-    if entry.file_size > _LARGEST_TEXT and name != _WEIGHTS:
-        raise FileError(
-            f"{path}: {name} has {entry.file_size} bytes, expected at most {_LARGEST_TEXT}"
-        )
+    largest = size if name == _WEIGHTS else min(size, _LARGEST_TEXT)
+    if entry.file_size > largest:
+        raise FileError(f"{path}: {name} has {entry.file_size} bytes, expected at most {largest}")
     return archive.read(entry)
 
 

@@ -224,8 +224,9 @@ def _members(subject: str, weights: Mapping[str, Array]) -> tuple[dict[str, _Mem
         kinds = {_number(cell)[0] for _, cell in member.slots}
         if member.bidirectional and sorted(directions) != ["backward", "forward"]:
             raise ConversionError(
-                f"{subject}: {member.name} has {', '.join(directions)}, expected one forward and "
-                "one backward cell"
+                f"{subject}: {member.name} has cells "
+                f"{' and '.join(one or 'without a direction' for one in directions)}, expected one "
+                "forward and one backward"
             )
         if not member.bidirectional and len(kinds) > 1:
             raise ConversionError(

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seqcore.errors import ConversionError, FileError
+import msgspec
+
+from seqcore.errors import ArgumentError, ConversionError, FileError
 from seqcore.interchange.arrays import flat, nested
 from seqcore.interchange.formats import FORMATS, Format, named
 from seqcore.interchange.levels import Weights
@@ -27,6 +29,8 @@ SUFFIXES = (".safetensors", ".pt", ".pth", ".keras", ".h5", ".onnx")
 _METADATA = "seqcore.interchange"
 """The metadata of a file of arrays with the format's name, and the words that its arrays lack."""
 
+_FLAGS = ("return_sequences", "return_state")
+"""The words that say what a layer returns, not what it computes."""
 
 _ALONE = "weights"
 """The name in a file of a structure that is one array."""
@@ -72,22 +76,29 @@ def read(
         ArgumentError: if there is no such format, or it does not take such a word.
     """
     file = Path(path)
-    asked = None if format is None or format == OWN else named(format)
+    asked = None if format is None else _named(format)
     structure, metadata = _opened(file)
-    if format == OWN or (asked is None and "seqcore.spec" in metadata):
+    remarks = _remarks(file, metadata)
+    said = OWN if "seqcore.spec" in metadata else remarks.format
+    if None not in (said, asked) and said != asked:
+        raise ConversionError(
+            f"{path}: says that it is in format {said}, and {asked} was asked for; leave it out"
+        )
+    found = said or asked or _recognised(file, structure)
+    if found == OWN:
+        _refuse_words(f"{path}: format {OWN}", words)
         layer, weights = load(file)
         return Model(str(path), OWN, layer, weights)
-    remarks = _remarks(file, metadata)
-    found = asked or _recognised(file, structure, remarks.get("format"))
-    _check_suffix(file, found)
-    if file.suffix.lower() == ".safetensors" and found.module != "torch":
-        structure = nested(structure, "/" if any("/" in name for name in structure) else ".")
-    words = {**remarks.get("words", {}), **(words or {})}
+    chosen = FORMATS[found]
+    _check_suffix(file, chosen)
+    words = {**remarks.words, **(words or {})}
     try:
-        layer, weights = found.read(structure, words)
+        if _ends(file, (".safetensors",)) and chosen.module != "torch":
+            structure = nested(structure, "/" if any("/" in name for name in structure) else ".")
+        layer, weights = chosen.read(structure, words)
     except ConversionError as error:
         raise ConversionError(f"{path}: {error}") from error
-    return Model(str(path), found.name, layer, weights, structure, words)
+    return Model(str(path), chosen.name, layer, weights, structure, words)
 
 
 def write(
@@ -118,14 +129,14 @@ def write(
         ArgumentError: if there is no such format, or it does not take such a word.
     """
     file = Path(path)
-    if format is None:
-        format = _usual(file)
+    format = _usual(file) if format is None else _named(format)
     if format == OWN:
         if not _ends(file, (".safetensors",)):
             raise FileError(f"{path}: expected a file .safetensors for format {OWN}")
+        _refuse_words(f"{path}: format {OWN}", words)
         save(file, layer, weights)
         return OWN
-    chosen = named(format)
+    chosen = FORMATS[format]
     _check_suffix(file, chosen)
     structure = chosen.write(layer, weights, words or {})
     match file.suffix.lower():
@@ -176,6 +187,16 @@ def said(chosen: Format, layer: AnyLayer, weights: Mapping[str, Any]) -> dict[st
     return {name: value for name, value in known.items() if name in taken}
 
 
+def unsaid(
+    path: str | os.PathLike[str], format: str, layer: AnyLayer, weights: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the words that `read` needs for what a file that `write` wrote computes."""
+    if format == OWN or not _ends(Path(path), (".pt", ".pth")):
+        return {}  # it says them itself
+    words = said(named(format), layer, weights)
+    return {name: value for name, value in words.items() if name not in _FLAGS}
+
+
 def _opened(file: Path) -> tuple[Any, Mapping[str, str]]:
     """Return what a file holds, and its metadata."""
     _usual(file)
@@ -223,23 +244,23 @@ def _check_suffix(file: Path, chosen: Format) -> None:
         )
 
 
-def _recognised(file: Path, structure: Any, said: str | None) -> Format:
+def _recognised(file: Path, structure: Any) -> str:
     """Return the format of a file's content.
 
     Raises:
         ConversionError: if no format has such names, or several have.
     """
-    if not _ends(file, (".safetensors", ".pt", ".pth")):
-        return named(_usual(file))
-    if said is not None:
-        return named(said)
-    names = list(flat(str(file), structure, "."))
+    if not _ends(file, (".safetensors",)):
+        return _usual(file)
+    names = list(structure)
     found = [
-        one for one in FORMATS.values() if ".safetensors" in one.suffixes and one.recognises(names)
+        one
+        for one in FORMATS.values()
+        if ".safetensors" in one.suffixes and one.recognises(names)
     ]
     # Cells of one library may be named alike; reading them is one function.
     if len({one.module for one in found}) == 1:
-        return found[0]
+        return found[0].name
     shown = ", ".join(names[:4]) or "nothing"
     raise ConversionError(
         f"{file}: holds {shown}{', ...' if len(names) > 4 else ''}, which "
@@ -248,12 +269,44 @@ def _recognised(file: Path, structure: Any, said: str | None) -> Format:
     )
 
 
-def _remarks(file: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
-    """Return what a file that `write` wrote says of itself."""
+class _Remarks(msgspec.Struct):
+    """What a file that `write` wrote says of itself."""
+
+    format: str | None = None
+    words: dict[str, Any] = {}
+
+
+def _remarks(file: Path, metadata: Mapping[str, str]) -> _Remarks:
+    """Return what a file says of itself.
+
+    Raises:
+        FileError: if it is not what `write` writes.
+    """
     try:
-        remarks = json.loads(metadata.get(_METADATA, "{}"))
-    except ValueError:
-        remarks = None
-    if not isinstance(remarks, dict) or not isinstance(remarks.get("words", {}), dict):
-        raise FileError(f"{file}: metadata {_METADATA!r} is not what seqcore writes; remove it")
+        remarks = msgspec.json.decode(metadata.get(_METADATA, "{}"), type=_Remarks)
+        if remarks.format is not None:
+            named(remarks.format).check(remarks.words)
+    except (msgspec.MsgspecError, RecursionError, ArgumentError) as error:
+        raise FileError(
+            f"{file}: metadata {_METADATA!r} is not what seqcore writes: {error}; remove it"
+        ) from None
     return remarks
+
+
+def _named(name: str) -> str:
+    """Return the name of a format, if there is such a one.
+
+    Raises:
+        ArgumentError: otherwise.
+    """
+    return OWN if name == OWN else named(name).name
+
+
+def _refuse_words(subject: str, words: Mapping[str, Any] | None) -> None:
+    """Raise an error for words about a file that says everything itself.
+
+    Raises:
+        ArgumentError: naming them.
+    """
+    if words:
+        raise ArgumentError(f"{subject}: takes no {', '.join(words)}; leave it out")

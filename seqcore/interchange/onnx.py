@@ -74,6 +74,7 @@ def to_onnx(
         layer: The layer.
         weights: Its canonical weights.
         lengths: Whether there is an input `lengths`, int64 (batch,): the valid steps of each row.
+            The graph then returns zeros at the others, as `mask_output="zero"` says.
         initial_state: Whether there is an input for each initial state, (batch, units), called
             `initial_h`, `initial_c`, `initial_forward_h` and so on; else they are zeros.
 

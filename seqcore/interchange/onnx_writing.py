@@ -18,7 +18,7 @@ from seqcore.interchange.levels import Level
 from seqcore.interchange.onnx_description import KEY
 from seqcore.interchange.onnx_node import OPERATORS, attributes, tensors
 from seqcore.interchange.terms import refuse
-from seqcore.spec.layers import AnyLayer
+from seqcore.spec.layers import AnyLayer, Bidirectional, Recurrent, Stack
 from seqcore.spec.outputs import output_names, output_units, state_names, state_units
 
 OPSET = 17
@@ -39,7 +39,9 @@ def written(layer: AnyLayer, levels: Sequence[Level], *, lengths: bool, initial_
     """
     from onnx import helper
 
-    _check(layer, levels, lengths)
+    _check(layer, levels)
+    if lengths:  # with them the graph writes zeros at padded steps
+        layer = _zero_padded(layer)
     graph = _Writing(layer, levels, lengths, initial_state)
     graph.add()
     model = helper.make_model(
@@ -53,7 +55,7 @@ def written(layer: AnyLayer, levels: Sequence[Level], *, lengths: bool, initial_
     return model
 
 
-def _check(layer: AnyLayer, levels: Sequence[Level], lengths: bool) -> None:
+def _check(layer: AnyLayer, levels: Sequence[Level]) -> None:
     if levels[0].weights[0]["kernel"].dtype.name == "bfloat16":
         refuse(
             "onnx",
@@ -86,13 +88,19 @@ def _check(layer: AnyLayer, levels: Sequence[Level], lengths: bool) -> None:
                         "one node has one for both; expected the same, or convert the directions "
                         "one by one",
                     )
-    if lengths and levels[-1].cells[0].mask_output == "carry":
-        refuse(
-            "onnx",
-            layer,
-            "mask_output is 'carry'",
-            "expected 'zero'; or give lengths=False",
-        )
+
+
+def _zero_padded(layer: AnyLayer) -> AnyLayer:
+    """Return a layer with `mask_output="zero"` in what it returns."""
+    match layer:
+        case Stack(layers=(*inner, last)):
+            return layer.replace(layers=(*inner, _zero_padded(last)))
+        case Bidirectional(forward=forward, backward=backward):
+            both = forward.replace(mask_output="zero"), backward.replace(mask_output="zero")
+            return layer.replace(layer=both[0], backward_layer=both[1])
+        case _:
+            assert isinstance(layer, Recurrent)
+            return layer.replace(mask_output="zero")
 
 
 class _Writing:
