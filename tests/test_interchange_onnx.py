@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 import seqcore as sc
 from helpers import ACTIVATIONS, BOTH, MERGES, assert_same_bits, random_state, random_weights
 from seqcore.interchange.onnx import from_onnx, to_onnx
-from seqcore.interchange.onnx_node import attributes, tensors
+from seqcore.interchange.onnx.node import attributes, tensors
 from seqcore.interchange.torch import from_torch
 from seqcore.spec.outputs import output_names, state_names
 from seqcore.verify.own.onnx import run
@@ -956,7 +956,7 @@ def test_more_weights_than_a_message_holds(monkeypatch: pytest.MonkeyPatch) -> N
     layer = sc.LSTM(2)
     weights = layer.init(3)
     size = sum(value.nbytes for value in weights.values())
-    monkeypatch.setattr("seqcore.interchange.onnx_writing.MOST_BYTES", size - 1)
+    monkeypatch.setattr("seqcore.interchange.onnx.writing.MOST_BYTES", size - 1)
     with pytest.raises(sc.ConversionError, match=f"its weights have {size} bytes"):
         to_onnx(layer, weights)
 
@@ -1065,7 +1065,7 @@ def test_onnx_absent_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_onnx_is_imported_when_it_is_needed() -> None:
     code = (
-        "import sys, seqcore.interchange.onnx, seqcore.interchange.onnx_file\n"
+        "import sys, seqcore.interchange.onnx, seqcore.interchange.onnx.file\n"
         "assert not {'onnx', 'google.protobuf', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

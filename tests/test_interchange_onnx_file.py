@@ -15,9 +15,9 @@ from onnx import TensorProto
 
 import seqcore as sc
 from helpers import assert_same_bits, random_weights
-from seqcore.interchange import onnx_file
+from seqcore.interchange.onnx import file as onnx_file
 from seqcore.interchange.onnx import from_onnx, to_onnx
-from seqcore.interchange.onnx_file import read_onnx, write_onnx
+from seqcore.interchange.onnx.file import read_onnx, write_onnx
 
 LAYER = sc.Bidirectional(sc.LSTM(3, return_sequences=True))
 
@@ -279,7 +279,7 @@ def test_a_long_text_and_absurd_sizes_are_read_in_little_memory(tmp_path: Path) 
 import resource, sys
 import seqcore as sc
 from seqcore.interchange.onnx import from_onnx, library
-from seqcore.interchange.onnx_file import read_onnx
+from seqcore.interchange.onnx.file import read_onnx
 library()
 pages = int(open("/proc/self/statm").read().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**30, -1))

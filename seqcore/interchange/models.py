@@ -16,7 +16,7 @@ from seqcore.errors import ArgumentError, ConversionError, FileError
 from seqcore.interchange.arrays import flat, nested
 from seqcore.interchange.formats import FORMATS, Format, named
 from seqcore.interchange.levels import Weights
-from seqcore.spec.layers import AnyLayer, Bidirectional, SimpleRNN, Stack
+from seqcore.spec.layers import AnyLayer, Bidirectional, Stack
 from seqcore.spec.weights import cells
 from seqcore.weights import load, read_arrays, save, write_arrays
 
@@ -145,7 +145,7 @@ def write(
 
             write_keras(file, layer, structure)
         case ".onnx":
-            from seqcore.interchange.onnx_file import write_onnx
+            from seqcore.interchange.onnx.file import write_onnx
 
             write_onnx(file, structure)
         case ".safetensors":
@@ -164,8 +164,7 @@ def said(chosen: Format, layer: AnyLayer, weights: Mapping[str, Any]) -> dict[st
     """Return the words that a format's arrays lack: what its `from_...` has to be told."""
     levels = len(layer.layers) if isinstance(layer, Stack) else 1
     first = layer.layers[0] if isinstance(layer, Stack) else layer
-    all_cells = [(prefix, cell) for prefix, cell, _ in cells(layer, 1)]
-    prefix, cell = all_cells[0]
+    prefix, cell, _ = next(cells(layer, 1))
     known: dict[str, Any] = {
         "return_sequences": layer.return_sequences,
         "return_state": layer.return_state,
@@ -173,12 +172,14 @@ def said(chosen: Format, layer: AnyLayer, weights: Mapping[str, Any]) -> dict[st
         "units": cell.units,
         "layers": levels,
         "bidirectional": isinstance(first, Bidirectional),
-        # Formats that have to be told have one of each for the whole layer.
-        "activation": cell.activation,
     }
-    for _, one in all_cells:
-        if not isinstance(one, SimpleRNN):
-            known["recurrent_activation"] = one.recurrent_activation
+    # Where arrays do not say these, one word says them of all cells.
+    known |= {
+        field: getattr(each, field)
+        for _, each, _ in cells(layer, 1)
+        for field in ("activation", "recurrent_activation")
+        if field in each.__struct_fields__
+    }
     if chosen.module == "haiku":  # whose names do not tell a level from a direction
         from seqcore.interchange.haiku import level_names
 
@@ -191,7 +192,7 @@ def unsaid(
     path: str | os.PathLike[str], format: str, layer: AnyLayer, weights: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the words that `read` needs for what a file that `write` wrote computes."""
-    if format == OWN or not _ends(Path(path), (".pt", ".pth")):
+    if format == OWN or not _ends(Path(path), (".pt", ".pth", ".weights.h5")):
         return {}  # it says them itself
     words = said(named(format), layer, weights)
     return {name: value for name, value in words.items() if name not in _FLAGS}
@@ -206,7 +207,7 @@ def _opened(file: Path) -> tuple[Any, Mapping[str, str]]:
 
             return read_keras(file), {}
         case ".onnx":
-            from seqcore.interchange.onnx_file import read_onnx
+            from seqcore.interchange.onnx.file import read_onnx
 
             return read_onnx(file), {}
         case ".safetensors":
@@ -254,9 +255,7 @@ def _recognised(file: Path, structure: Any) -> str:
         return _usual(file)
     names = list(structure)
     found = [
-        one
-        for one in FORMATS.values()
-        if ".safetensors" in one.suffixes and one.recognises(names)
+        one for one in FORMATS.values() if ".safetensors" in one.suffixes and one.recognises(names)
     ]
     # Cells of one library may be named alike; reading them is one function.
     if len({one.module for one in found}) == 1:

@@ -5,7 +5,7 @@ Their documentation: https://onnx.ai/onnx/operators/ (LSTM, GRU, RNN).
 
 from __future__ import annotations
 
-from seqcore.interchange.onnx_node import OPERATORS, attributes, tensors
+from seqcore.interchange.onnx.node import OPERATORS, attributes, tensors
 from seqcore.spec.layers import GRU, AnyCell
 
 from seqcore_onnxruntime.forms import Form, Weights

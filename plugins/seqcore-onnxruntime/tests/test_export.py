@@ -23,7 +23,7 @@ from helpers import (
     assert_close,
 )
 from seqcore.interchange.onnx import from_onnx
-from seqcore.interchange.onnx_file import read_onnx
+from seqcore.interchange.onnx.file import read_onnx
 from seqcore.spec.outputs import named_tuple, output_names, state_names
 
 import seqcore_onnxruntime

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from seqcore.errors import BackendNotInstalled, ConversionError
 from seqcore.interchange.onnx import model_of
-from seqcore.interchange.onnx_chain import chain_of
-from seqcore.interchange.onnx_description import described
-from seqcore.interchange.onnx_graph import Graph, read, short
-from seqcore.interchange.onnx_values import ONE, PIECES, Merged, Tensor, outputs
+from seqcore.interchange.onnx.chain import chain_of
+from seqcore.interchange.onnx.description import described
+from seqcore.interchange.onnx.graph import Graph, read, short
+from seqcore.interchange.onnx.values import ONE, PIECES, Merged, Tensor, outputs
 
 Named = dict[str, NDArray[Any]]
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 import seqcore
 from seqcore.interchange.levels import Level
-from seqcore.interchange.onnx_description import KEY
-from seqcore.interchange.onnx_node import OPERATORS, attributes, tensors
+from seqcore.interchange.onnx.description import KEY
+from seqcore.interchange.onnx.node import OPERATORS, attributes, tensors
 from seqcore.interchange.terms import refuse
 from seqcore.spec.layers import AnyLayer, Bidirectional, Recurrent, Stack
 from seqcore.spec.outputs import output_names, output_units, state_names, state_units

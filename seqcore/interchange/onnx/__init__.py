@@ -3,7 +3,7 @@
 A model is read where it is a chain of `RNN`, `GRU` and `LSTM` nodes, forward, reverse or
 bidirectional, with nothing but rearrangements and merges between and around them, as
 `torch.onnx.export`, tf2onnx and seqcore's own exports write it. What a node holds is in
-`seqcore.interchange.onnx_node`.
+`seqcore.interchange.onnx.node`.
 
 Source: https://onnx.ai/onnx/operators/onnx__LSTM.html, GRU and RNN beside it.
 """
@@ -17,10 +17,10 @@ from typing import Any
 
 from seqcore.errors import ConversionError
 from seqcore.interchange.levels import Converted, assemble, disassemble
-from seqcore.interchange.onnx_chain import chain_of, levels_of
-from seqcore.interchange.onnx_description import described, named
-from seqcore.interchange.onnx_graph import read
-from seqcore.interchange.onnx_writing import written
+from seqcore.interchange.onnx.chain import chain_of, levels_of
+from seqcore.interchange.onnx.description import described, named
+from seqcore.interchange.onnx.graph import read
+from seqcore.interchange.onnx.writing import written
 
 
 def from_onnx(
@@ -110,7 +110,7 @@ def model_of(source: Any) -> Any:
     if isinstance(source, onnx.ModelProto):
         return source
     if not isinstance(source, bytes | bytearray | memoryview):
-        hint = "; read a file with seqcore.interchange.onnx_file.read_onnx"
+        hint = "; read a file with seqcore.interchange.onnx.file.read_onnx"
         raise ConversionError(
             f"from onnx: received {type(source).__name__}, expected an onnx.ModelProto or the "
             f"bytes of one{hint if isinstance(source, str | os.PathLike) else ''}"

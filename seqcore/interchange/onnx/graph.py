@@ -1,6 +1,6 @@
 """An ONNX graph read as recurrent nodes and rearrangements; nothing of it is run.
 
-Every value is followed from the inputs and the constants on as `seqcore.interchange.onnx_values`
+Every value is followed from the inputs and the constants on as `seqcore.interchange.onnx.values`
 describes it. What computes something other than a recurrent node, or a merge of two directions,
 makes a `Computed` value, and it is an error if that reaches a recurrent node or an output.
 
@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqcore.errors import ConversionError
-from seqcore.interchange import onnx_values as values
 from seqcore.interchange.levels import Weights
-from seqcore.interchange.onnx_node import CELLS, cells_of, directions
-from seqcore.interchange.onnx_operators import OPERATORS, Call, is_zero, names_of, stored
-from seqcore.interchange.onnx_tensor import DTYPES, kind_named
-from seqcore.interchange.onnx_values import (
+from seqcore.interchange.onnx import values
+from seqcore.interchange.onnx.node import CELLS, cells_of, directions
+from seqcore.interchange.onnx.operators import OPERATORS, Call, is_zero, names_of, stored
+from seqcore.interchange.onnx.tensor import DTYPES, kind_named
+from seqcore.interchange.onnx.values import (
     JOINED,
     ONE,
     PIECES,

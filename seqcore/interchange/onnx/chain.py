@@ -8,8 +8,8 @@ from typing import Any
 
 from seqcore.errors import ConversionError
 from seqcore.interchange.levels import Level, Weights
-from seqcore.interchange.onnx_graph import Graph, short
-from seqcore.interchange.onnx_values import JOINED, Merged, Output, Piece, outputs
+from seqcore.interchange.onnx.graph import Graph, short
+from seqcore.interchange.onnx.values import JOINED, Merged, Output, Piece, outputs
 from seqcore.spec.layers import AnyCell
 
 Atom = tuple[int, int]

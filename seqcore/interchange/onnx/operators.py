@@ -15,9 +15,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from seqcore.interchange import onnx_values as values
-from seqcore.interchange.onnx_tensor import DTYPES, array_of, kind_named, kind_of
-from seqcore.interchange.onnx_values import (
+from seqcore.interchange.onnx import values
+from seqcore.interchange.onnx.tensor import DTYPES, array_of, kind_named, kind_of
+from seqcore.interchange.onnx.values import (
     ONE,
     PIECES,
     Computed,

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 from seqcore.errors import ConversionError, FileError
 from seqcore.files import replacing
 from seqcore.interchange.onnx import library, model_of
-from seqcore.interchange.onnx_graph import short
-from seqcore.interchange.onnx_tensor import DTYPES, count_of, kind_of, shown
+from seqcore.interchange.onnx.graph import short
+from seqcore.interchange.onnx.tensor import DTYPES, count_of, kind_of, shown
 
 MOST_BYTES = 2**31 - 1
 """What one message of protobuf holds, and with it one model with all its weights."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from seqcore.errors import ConversionError, SpecError
 from seqcore.interchange.levels import Weights
-from seqcore.interchange.onnx_chain import Chain, Link
+from seqcore.interchange.onnx.chain import Chain, Link
 from seqcore.spec.description import from_json
 from seqcore.spec.layers import AnyCell, AnyLayer, Bidirectional, Recurrent, Stack
 from seqcore.spec.weights import attach, parts
