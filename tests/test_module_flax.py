@@ -161,6 +161,6 @@ def test_the_weights_are_copies_in_their_own_dtype() -> None:
 def test_wrong_arguments() -> None:
     with pytest.raises(sc.WeightsError, match="missing bias"):
         sc.to_flax(sc.LSTM(2), {k: v for k, v in weights_of(sc.LSTM(2)).items() if k != "bias"})
-    with pytest.raises(sc.SpecError, match="received dict"):
+    with pytest.raises(sc.ConversionError, match="received dict"):
         to_module({}, sc.LSTM(2))  # type: ignore[arg-type]
     assert type(sc.to_flax(sc.LSTM(2), weights_of(sc.LSTM(2)))) is RecurrentModule

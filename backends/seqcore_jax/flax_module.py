@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from seqcore.errors import SpecError
+from seqcore.errors import ConversionError
 from seqcore.spec.layers import AnyLayer, Bidirectional, Layer, Stack
 from seqcore.spec.weights import extract, parts
 from seqcore_jax.precision import wide
@@ -28,11 +28,11 @@ def to_module(layer: AnyLayer, weights: Mapping[str, Any]) -> RecurrentModule:
             device.
 
     Raises:
-        SpecError: if `layer` is none.
+        ConversionError: if `layer` is none.
         WeightsError: if the weights are not the layer's.
     """
     if not isinstance(layer, Layer):
-        raise SpecError(
+        raise ConversionError(
             f"to a Flax module: received {type(layer).__name__}, expected a layer and its weights"
         )
     checked = layer.bind(weights, backend="jax").weights

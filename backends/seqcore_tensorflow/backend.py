@@ -51,6 +51,8 @@ class TensorflowBackend(Backend):
             return tf.identity(array)
 
     def to_numpy(self, array: Array) -> Any:
+        if isinstance(array, tf.Variable):
+            array = tf.convert_to_tensor(array)
         if not isinstance(array, tf.__internal__.EagerTensor):
             raise UnsupportedFeature(
                 "a call without tensors inside tf.function: its results are NumPy arrays and have "

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from seqcore.errors import ArgumentError, SpecError
+from seqcore.errors import ArgumentError, ConversionError
 from seqcore.spec.description import from_json
 from seqcore.spec.layers import AnyLayer, Bidirectional, Layer, Stack
 from seqcore.spec.outputs import output_units, state_units
@@ -29,11 +29,11 @@ def to_layer(layer: AnyLayer, weights: Mapping[str, Any]) -> RecurrentLayer:
             They are copied; their dtype is the Keras layer's.
 
     Raises:
-        SpecError: if `layer` is none.
+        ConversionError: if `layer` is none.
         WeightsError: if the weights are not the layer's.
     """
     if not isinstance(layer, Layer):
-        raise SpecError(
+        raise ConversionError(
             f"to a Keras layer: received {type(layer).__name__}, expected a layer and its weights"
         )
     own = all(isinstance(value, np.ndarray) for value in weights.values())

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from seqcore.errors import BackendError, BackendNotInstalled
+from seqcore.errors import BackendError, BackendNotInstalled, ConversionError
+from seqcore.spec.layers import Layer
 from seqcore.spec.naming import nearest
 
 ENTRY_POINT_GROUP = "seqcore.modules"
@@ -21,7 +22,7 @@ def to_module(framework: str, layer: Any, weights: Mapping[str, Any]) -> Any:
     Args:
         framework: Its name: `"torch"`, `"keras"`, `"flax"`, or what another distribution offers.
         layer: The layer.
-        weights: Its canonical weights.
+        weights: Its canonical weights, NumPy arrays or the framework's own.
 
     Raises:
         BackendError: if nothing installed offers it, or two distributions do.
@@ -31,9 +32,11 @@ def to_module(framework: str, layer: Any, weights: Mapping[str, Any]) -> Any:
     """
     from importlib.metadata import entry_points
 
-    from seqcore.interchange.levels import checked
-
-    arrays = checked(f"a module of {framework}", layer, weights)
+    if not isinstance(layer, Layer):
+        raise ConversionError(
+            f"to a module of {framework}: the first argument is {type(layer).__name__}, expected a "
+            "layer and its weights"
+        )
     offers = entry_points(group=ENTRY_POINT_GROUP)
     found = {entry.value: entry for entry in offers.select(name=framework)}
     if len(found) != 1:
@@ -50,7 +53,7 @@ def to_module(framework: str, layer: Any, weights: Mapping[str, Any]) -> Any:
         raise BackendNotInstalled(
             f"modules of {framework}: {error.name} is not installed; pip install {error.name}"
         ) from error
-    return make(layer, arrays)
+    return make(layer, weights)
 
 
 def to_torch(layer: Any, weights: Mapping[str, Any]) -> Any:
