@@ -44,7 +44,6 @@ def save(path: str | os.PathLike[str], layer: AnyLayer, weights: Mapping[str, An
             f"save: the second argument is {type(layer).__name__}, expected a layer: "
             "save(path, layer, weights)"
         )
-    # In row-major order, for the serializer writes memory as it finds it.
     arrays = neutral_weights(layer, weights)
     metadata = {"seqcore.format": FORMAT, "seqcore.spec": to_json(layer)}
     write_arrays(path, arrays, metadata)
@@ -106,8 +105,10 @@ def write_arrays(
     """
     from safetensors.numpy import save as serialize
 
+    # In row-major order, for the serializer writes memory as it finds it.
+    ordered = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
     with replacing(path) as file:
-        file.write(serialize(dict(arrays), dict(metadata)))
+        file.write(serialize(ordered, dict(metadata)))
 
 
 def _described(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> AnyLayer:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ from seqcore.cli import common
 
 if TYPE_CHECKING:
     from seqcore.cli.common import Subparsers
+    from seqcore.interchange.models import Model
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -35,7 +38,11 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--from", dest="origin", metavar="FORMAT", help="the format of SOURCE")
     parser.add_argument("--to", metavar="FORMAT", help="the format of TARGET")
-    add_words(parser, "--set", "what SOURCE leaves open, such as activation=relu; may be repeated")
+    add_words(
+        parser,
+        "--set",
+        "what SOURCE leaves open, such as activation=relu, or levels=[...] as JSON; may be repeated",
+    )
     add_words(parser, "--with", "how TARGET is written, such as optimized=false; may be repeated")
 
 
@@ -53,18 +60,25 @@ def add_words(parser: argparse.ArgumentParser, flag: str, help: str) -> None:
 
 
 def word(text: str) -> tuple[str, Any]:
-    """Return a keyword and its value: true, false, a whole number, or else a text."""
+    """Return a keyword and its value: true, false, a whole number, a list as JSON, else a text."""
     key, separator, value = text.partition("=")
     if not (key and separator):
         raise argparse.ArgumentTypeError(f"{text!r}, expected KEY=VALUE")
     known: dict[str, Any] = {"true": True, "false": False}
     if value.lower() in known:
         return key, known[value.lower()]
+    if value.startswith("["):
+        try:
+            return key, json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise argparse.ArgumentTypeError(
+                f"{text!r}, expected a list as JSON: {error}"
+            ) from None
     return key, int(value) if value.isdecimal() else value
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Write the file, read it back, and print what it holds."""
+    """Write the file, and print what it holds and how to prove it."""
     from seqcore.errors import FileError
     from seqcore.interchange.models import read, write
 
@@ -80,5 +94,24 @@ def execute(args: argparse.Namespace) -> int:
     numbers = sum(value.size for value in source.weights.values())
     print(f"{args.source}: {source.format}, {source.layer}, {numbers} numbers")
     print(f"{args.target}: {format}")
-    print(f"to see that both compute the same: seqcore verify {args.source} {args.target}")
+    print(f"to see that both compute the same: {_proof(args, source, format)}")
     return 0
+
+
+def _proof(args: argparse.Namespace, source: Model, format: str) -> str:
+    """Return the command that compares the two files."""
+    from seqcore.interchange.models import unsaid
+
+    command = ["seqcore", "verify", str(args.source), str(args.target)]
+    if args.origin is not None:
+        command += ["--from", args.origin]
+    for key, value in args.words:
+        command += ["--set", f"{key}={_text(value)}"]
+    for key, value in unsaid(args.target, format, source.layer, source.weights).items():
+        command += ["--with", f"{key}={_text(value)}"]
+    return shlex.join(command)
+
+
+def _text(value: Any) -> str:
+    """Return a value as `word` reads it."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,10 +1,11 @@
-"""How far a run of the conformance suite is, on standard error."""
+"""What a command is doing and how far it is, on standard error."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from seqcore.cli import common
@@ -12,6 +13,27 @@ from seqcore.cli import common
 if TYPE_CHECKING:
     from seqcore.conformance.model import Status
     from seqcore.conformance.session import Progress
+
+
+PATIENCE = 2.0
+"""Seconds after which a command tells what it is doing, where there is no terminal."""
+
+
+@contextlib.contextmanager
+def show_stages() -> Iterator[Callable[[str], None]]:
+    """Show on standard error what is done next: in a terminal a line, else lines if it is long."""
+    console = common.error_console()
+    start = time.monotonic()
+
+    def tell(stage: str) -> None:
+        if time.monotonic() - start >= PATIENCE:
+            print(stage, file=sys.stderr, flush=True)
+
+    if not console.is_terminal:
+        yield tell
+        return
+    with console.status("") as status:
+        yield status.update
 
 
 @contextlib.contextmanager

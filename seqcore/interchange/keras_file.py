@@ -19,8 +19,10 @@ import io
 import itertools
 import json
 import math
+import mmap
 import os
 import re
+import struct
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -325,9 +327,26 @@ class _Hdf5:
     def text(self, name: str) -> str | None:
         """Return an attribute of the file that is one string, if there is one."""
         try:
-            return self._attribute(self._file, name)
+            if name not in self._file.attrs:
+                return None
+            found = self._file.attrs.get_id(name)
+            if found.shape != () or found.get_storage_size() > self._size:
+                raise FileError(
+                    f"{self._path}: attribute {name} has shape {found.shape} and "
+                    f"{found.get_storage_size()} bytes, expected one string"
+                )
+            _check_heaps(self._path)
+            value = self._file.attrs[name]
+            if isinstance(value, bytes):
+                value = value.decode()
         except _HDF5_ERRORS as error:
             raise self._broken(f"attribute {name}", error) from error
+        if not isinstance(value, str) or len(value) > _LARGEST_TEXT:
+            raise FileError(
+                f"{self._path}: attribute {name} is {type(value).__name__}, expected a string of "
+                f"at most {_LARGEST_TEXT} characters"
+            )
+        return value
 
     def arrays(self, groups: tuple[str, ...] = ()) -> dict[str, Array]:
         """Return all arrays of numbers by path, or those in some groups of the first level."""
@@ -397,39 +416,40 @@ class _Hdf5:
         dtype: np.dtype[Any] = item.dtype
         if dtype.kind in "fiu" and dtype.subdtype is None:
             return dtype.newbyteorder("=")
-        if (
-            dtype.kind == "V"
-            and dtype.itemsize == 2
-            and self._attribute(item, "dtype") == _BFLOAT16
-        ):
-            return numpy_dtype(_BFLOAT16)
+        if dtype.str == "|V2" and "dtype" in item.attrs:
+            # HDF5 has no bfloat16; Keras stores the bits and says so in this attribute.
+            return numpy_dtype("bfloat16")
         raise FileError(f"{self._path}: {path} has dtype {dtype}, expected numbers")
-
-    def _attribute(self, item: Any, name: str) -> str | None:
-        if name not in item.attrs:
-            return None
-        found = item.attrs.get_id(name)
-        size = found.get_storage_size()
-        if found.shape != () or size > self._size:
-            raise FileError(
-                f"{self._path}: attribute {name} has shape {found.shape} and {size} bytes, "
-                "expected one string"
-            )
-        value = item.attrs[name]
-        if isinstance(value, bytes):
-            value = value.decode()
-        if not isinstance(value, str) or len(value) > _LARGEST_TEXT:
-            raise FileError(
-                f"{self._path}: attribute {name} is {type(value).__name__}, expected a string of "
-                f"at most {_LARGEST_TEXT} characters"
-            )
-        return value
 
     def _broken(self, where: str, error: Exception) -> FileError:
         return FileError(f"{self._path}: {where} cannot be read: {error}; the file is damaged")
 
 
-_BFLOAT16 = "bfloat16"
+def _check_heaps(path: Path) -> None:
+    """Check the lists in which an HDF5 file has its strings, where the library may never come back.
+
+    Such a list begins with `GCOL`, its version and its size; each item has a number, other things
+    and its size; the number 0 is the free space at the end.
+
+    Raises:
+        FileError: if a list does not end.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = content.find(b"GCOL\x01\0\0\0")
+        while start >= 0:
+            (size,) = (
+                struct.unpack_from("<Q", content, start + 8) if start + 16 <= len(content) else (0,)
+            )
+            place, end = start + 16, min(start + size, len(content))
+            while place + 16 <= end:
+                number, _, _, length = struct.unpack_from("<HHIQ", content, place)
+                if number == 0 and length == 0:
+                    raise FileError(
+                        f"{path}: its list of strings does not end; the file is damaged"
+                    )
+                place += length if number == 0 else 16 + -(-length // 8) * 8
+            start = content.find(b"GCOL\x01\0\0\0", start + 8)
+
 
 # What h5py raises for a file that is not what it should be.
 _HDF5_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError)

@@ -7,7 +7,7 @@ as the mistake would change them. If the outcome is what the port computes, the 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,11 @@ from seqcore.interchange.levels import Level, Weights
 from seqcore.spec.layers import GRU, LSTM, AnyCell
 from seqcore.verify.wiring import RIGHT, Wiring
 
-Change = Callable[[AnyCell, Weights], tuple[AnyCell, Weights]]
+_Cell = tuple[AnyCell, Weights]
+Change = Callable[[AnyCell, Weights], _Cell]
+
+_Place = tuple[int, int]
+"""A level, and which of its directions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,84 +44,116 @@ class Mistake:
     wiring: Wiring = RIGHT
 
 
-def mistakes(levels: Sequence[Level]) -> Iterator[Mistake]:
-    """Yield a model with each known mistake, made everywhere first, then in one cell alone."""
+def mistakes(levels: Sequence[Level], *, padded: bool = True) -> Iterator[Mistake]:
+    """Yield a model with each known mistake that changes it: made everywhere, and in parts of it.
+
+    Args:
+        levels: The model.
+        padded: Whether it runs with lengths.
+    """
     levels = tuple(levels)
-    for name, cause, remedy, wiring in _WIRINGS:
+    for name, cause, remedy, wiring in _wirings(levels, padded):
         yield Mistake(name, cause, remedy, levels, wiring)
-    count = sum(len(level.cells) for level in levels)
+    parts = _parts(levels)
     for name, cause, remedy, change in _changes(levels):
-        yield Mistake(name, cause, remedy, _changed(levels, change))
-        if count > 1:
-            for where, place in _places(levels):
-                alone = _changed(levels, change, place)
-                yield Mistake(name, f"{cause} ({where} alone)", remedy, alone)
+        changed = dict(_changed(levels, change))
+        places: dict[frozenset[_Place], str] = {}
+        for where, part in parts.items():
+            # Of parts in which the same cells change, the smallest.
+            places[part.intersection(changed)] = where
+        for part, where in places.items():
+            if part:
+                what = f"{cause} ({where} alone)" if where else cause
+                made = _with_cells(levels, {place: changed[place] for place in part})
+                yield Mistake(name, what, remedy, made)
     if any(len(level.cells) == 2 for level in levels):
-        swapped = tuple(_swapped(level) for level in levels)
         yield Mistake(
             "directions swapped",
             "the forward cell has the backward one's weights, and the other way round",
             "exchange the two",
-            swapped,
+            tuple(_swapped(level) for level in levels),
         )
 
 
-_WIRINGS: tuple[tuple[str, str, str, Wiring], ...] = (
-    (
-        "unflipped backward direction",
-        "the backward direction's outputs stand in the order in which it read the input",
-        "reverse them in time before they are merged",
-        Wiring(flips=False),
-    ),
-    (
-        "backward direction not reversed",
-        "the backward cell reads the input from its first step",
-        "reverse its input, and its outputs back",
-        Wiring(reverses=False),
-    ),
-    (
-        "last step taken for the joined final state",
-        "out[:, -1] is returned, in which the backward direction has seen one step only",
-        "join the final states of both directions",
-        Wiring(last_step=True),
-    ),
-    (
-        "lengths ignored",
-        "the padding is read like input",
-        "hand the lengths or the mask on",
-        Wiring(lengths="none"),
-    ),
-    (
-        "lengths ignored by the last step",
-        "out[:, -1] is returned, which for short rows is padding",
-        "take the final state, or the step at each row's length",
-        Wiring(lengths="none", last_step=True),
-    ),
-    (
-        "lengths ignored by the backward direction",
-        "the backward direction starts in the padding",
-        "reverse each row within its length",
-        Wiring(lengths="forward"),
-    ),
-    (
-        "backward direction first",
-        "the backward direction's outputs stand before the forward one's",
-        "exchange the halves of the last axis",
-        Wiring(backward_first=True),
-    ),
-    (
-        "batch and time swapped",
-        "the first axis of the input is taken for time",
-        "transpose the input (batch_first, time_major)",
-        Wiring(time_first=True),
-    ),
-    (
-        "h and c swapped",
-        "the cell state is taken for the hidden state",
-        "exchange them: some libraries' order is (c, h)",
-        Wiring(swaps_states=True),
-    ),
-)
+def _wirings(levels: Sequence[Level], padded: bool) -> Iterator[tuple[str, str, str, Wiring]]:
+    """Yield the mistakes in how a model is run, without those that it cannot have."""
+    both = any(len(level.cells) == 2 for level in levels)
+    joined_last = len(levels[-1].cells) == 2
+    if both:
+        yield (
+            "unflipped backward direction",
+            "the backward direction's outputs stand in the order in which it read the input",
+            "reverse them in time before they are merged",
+            Wiring(flips=False),
+        )
+        yield (
+            "backward direction not reversed",
+            "the backward cell reads the input from its first step",
+            "reverse its input, and its outputs back",
+            Wiring(reverses=False),
+        )
+        yield (
+            "backward direction first",
+            "the backward direction's outputs stand before the forward one's",
+            "exchange the halves of the last axis",
+            Wiring(backward_first=True),
+        )
+    if joined_last:
+        yield (
+            "last step taken for the joined final state",
+            "out[:, -1] is returned, in which the backward direction has seen one step only",
+            "join the final states of both directions",
+            Wiring(last_step=True),
+        )
+    elif padded:
+        yield (
+            "last step taken for the final state",
+            "out[:, -1] is returned, which for short rows is padding",
+            "take the final state, or the step at each row's length",
+            Wiring(last_step=True),
+        )
+    if padded:
+        yield (
+            "lengths ignored",
+            "the padding is read like input",
+            "hand the lengths or the mask on",
+            Wiring(lengths="none"),
+        )
+    if padded and both:
+        yield (
+            "unflipped backward direction",
+            "in each row, the backward direction's outputs stand in the order in which it read it",
+            "reverse them in time, within each row's length, before they are merged",
+            Wiring(flips_within=True),
+        )
+        yield (
+            "lengths ignored by the backward direction",
+            "the backward direction starts in the padding",
+            "reverse each row within its length",
+            Wiring(lengths="forward"),
+        )
+    if padded and joined_last:
+        yield (
+            "lengths ignored by the last step",
+            "out[:, -1] is returned, and the padding is read like input",
+            "hand the lengths or the mask on, and join the final states of both directions",
+            Wiring(lengths="none", last_step=True),
+        )
+    for last_step, more in ((False, ""), (True, ", and out[:, -1] is returned")):
+        yield (
+            "batch and time swapped",
+            f"the first axis of the input is taken for time{more}",
+            "set batch_first, or swap the axes",
+            Wiring(time_first=True, last_step=last_step),
+        )
+    if any(isinstance(cell, LSTM) for level in levels for cell in level.cells):
+        yield (
+            "h and c swapped",
+            "the cell state is taken for the hidden state",
+            "exchange them: some libraries' order is (c, h)",
+            Wiring(swaps_states=True),
+        )
+
 
 _LIBRARIES = {
     "ifgo": "torch's, Keras's", "iofg": "ONNX's", "igfo": "Haiku's", "ifog": "Core ML's",
@@ -135,7 +171,7 @@ _KINDS = {
 
 def _changes(levels: Sequence[Level]) -> Iterator[tuple[str, str, str, Change]]:
     """Yield the mistakes in a cell's weights, for the kinds of cells that there are."""
-    kinds = {type(cell) for level in levels for cell in level.cells}
+    kinds = dict.fromkeys(type(cell) for level in levels for cell in level.cells)
     for kind in kinds:
         yield from _orders(kind)
     yield (
@@ -204,18 +240,29 @@ def _changes(levels: Sequence[Level]) -> Iterator[tuple[str, str, str, Change]]:
 def _orders(kind: type[AnyCell]) -> Iterator[tuple[str, str, str, Change]]:
     ours = canonical(kind)
     for what, names in _KINDS.items():
-        for order in itertools.permutations(ours):
-            if "".join(order) == ours:
-                continue
-            source = "".join(order)
-            whose = f" ({_LIBRARIES[source]})" if source in _LIBRARIES else ""
-            stand = f"stand as {' '.join(source)}{whose} where {' '.join(ours)} is read"
-            cause = f"the gates of {what} {stand}"
-            yield "gate order", cause, "reorder the blocks", _order(kind, names, source)
+        for order in map("".join, itertools.permutations(ours)):
+            if order != ours:
+                cause = f"the gates of {what} stand as {_stand(order, ours)}"
+                yield "gate order", cause, "reorder the blocks", _order(kind, names, order)
+
+
+def _stand(order: str, ours: str) -> str:
+    """Return which order is read as which, in the libraries that have such ones."""
+    pairs = [
+        f"{_shown(source)} where {_shown(target)} is read"
+        for source, target in itertools.permutations(_LIBRARIES, 2)
+        if set(source) == set(target) == set(ours)
+        and order == "".join(source[target.index(gate)] for gate in ours)
+    ]
+    return ", or ".join(pairs) or f"{' '.join(order)} where {' '.join(ours)} is read"
+
+
+def _shown(order: str) -> str:
+    return f"{' '.join(order)} ({_LIBRARIES[order]})"
 
 
 def _order(kind: type[AnyCell], names: Sequence[str], order: str) -> Change:
-    def change(cell: AnyCell, weights: Weights) -> tuple[AnyCell, Weights]:
+    def change(cell: AnyCell, weights: Weights) -> _Cell:
         if not isinstance(cell, kind):
             return cell, weights
         return cell, {
@@ -227,7 +274,7 @@ def _order(kind: type[AnyCell], names: Sequence[str], order: str) -> Change:
 
 
 def _with(**functions: Callable[[AnyCell, Any], Any]) -> Change:
-    def change(cell: AnyCell, weights: Weights) -> tuple[AnyCell, Weights]:
+    def change(cell: AnyCell, weights: Weights) -> _Cell:
         return cell, {
             name: functions[name](cell, value) if name in functions else value
             for name, value in weights.items()
@@ -241,7 +288,7 @@ def _transposed(cell: AnyCell, values: Any) -> Any:
 
 
 def _forget(amount: float) -> Change:
-    def change(cell: AnyCell, weights: Weights) -> tuple[AnyCell, Weights]:
+    def change(cell: AnyCell, weights: Weights) -> _Cell:
         if not isinstance(cell, LSTM) or not cell.use_bias:
             return cell, weights
         gates = split(weights["bias"], canonical(cell))
@@ -251,21 +298,21 @@ def _forget(amount: float) -> Change:
     return change
 
 
-def _summed(cell: AnyCell, weights: Weights) -> tuple[AnyCell, Weights]:
+def _summed(cell: AnyCell, weights: Weights) -> _Cell:
     if "recurrent_bias" not in weights:
         return cell, weights
     bias, other = weights["bias"], weights["recurrent_bias"]
     return cell, {**weights, "bias": bias + other, "recurrent_bias": np.zeros_like(other)}
 
 
-def _biases_swapped(cell: AnyCell, weights: Weights) -> tuple[AnyCell, Weights]:
+def _biases_swapped(cell: AnyCell, weights: Weights) -> _Cell:
     if "recurrent_bias" not in weights:
         return cell, weights
     bias, other = weights["bias"], weights["recurrent_bias"]
     return cell, {**weights, "bias": other, "recurrent_bias": bias}
 
 
-def _reset(cell: AnyCell, weights: Weights) -> tuple[AnyCell, Weights]:
+def _reset(cell: AnyCell, weights: Weights) -> _Cell:
     if not isinstance(cell, GRU):
         return cell, weights
     other = cell.replace(reset_after=not cell.reset_after)
@@ -277,7 +324,7 @@ def _reset(cell: AnyCell, weights: Weights) -> tuple[AnyCell, Weights]:
     return other, weights
 
 
-def _negated(cell: AnyCell, weights: Weights) -> tuple[AnyCell, Weights]:
+def _negated(cell: AnyCell, weights: Weights) -> _Cell:
     if not isinstance(cell, GRU):
         return cell, weights
     order = canonical(cell)
@@ -289,7 +336,7 @@ def _negated(cell: AnyCell, weights: Weights) -> tuple[AnyCell, Weights]:
 
 
 def _without(*names: str) -> Change:
-    def change(cell: AnyCell, weights: Weights) -> tuple[AnyCell, Weights]:
+    def change(cell: AnyCell, weights: Weights) -> _Cell:
         return cell, {
             name: np.zeros_like(value) if name in names else value
             for name, value in weights.items()
@@ -299,7 +346,7 @@ def _without(*names: str) -> Change:
 
 
 def _activated(field: str, value: str) -> Change:
-    def change(cell: AnyCell, weights: Weights) -> tuple[AnyCell, Weights]:
+    def change(cell: AnyCell, weights: Weights) -> _Cell:
         if field not in cell.__struct_fields__:
             return cell, weights
         return cell.replace(**{field: value}), weights
@@ -307,28 +354,45 @@ def _activated(field: str, value: str) -> Change:
     return change
 
 
-def _changed(
-    levels: Sequence[Level], change: Change, only: tuple[int, int] | None = None
-) -> tuple[Level, ...]:
-    """Return the levels with a change in every cell, or in the one at `only`."""
+def _changed(levels: Sequence[Level], change: Change) -> Iterator[tuple[_Place, _Cell]]:
+    """Yield each cell that a change makes another, with its weights."""
+    for i, level in enumerate(levels):
+        for j, (cell, weights) in enumerate(zip(level.cells, level.weights, strict=True)):
+            other, changed = change(cell, weights)
+            if other != cell or not all(
+                changed[name] is value or np.array_equal(changed[name], value)
+                for name, value in weights.items()
+            ):
+                yield (i, j), (other, changed)
+
+
+def _with_cells(levels: Sequence[Level], cells: Mapping[_Place, _Cell]) -> tuple[Level, ...]:
+    """Return the levels with some cells in the place of others."""
     found = []
     for i, level in enumerate(levels):
         pairs = [
-            change(cell, weights) if only in (None, (i, j)) else (cell, weights)
-            for j, (cell, weights) in enumerate(zip(level.cells, level.weights, strict=True))
+            cells.get((i, j), pair)
+            for j, pair in enumerate(zip(level.cells, level.weights, strict=True))
         ]
-        cells, weights = zip(*pairs, strict=True)
-        found.append(replace(level, cells=cells, weights=weights))
+        own, weights = zip(*pairs, strict=True)
+        found.append(replace(level, cells=own, weights=weights))
     return tuple(found)
 
 
-def _places(levels: Sequence[Level]) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield each cell's place, with its name as weights have it."""
-    for i, level in enumerate(levels):
-        for j in range(len(level.cells)):
-            parts = [f"layers.{i}"] if len(levels) > 1 else []
-            parts += [("forward", "backward")[j]] if len(level.cells) > 1 else []
-            yield ".".join(parts), (i, j)
+def _parts(levels: Sequence[Level]) -> Mapping[str, frozenset[_Place]]:
+    """Return the parts of a model by name, as weights have it, the smallest last."""
+    places = [(i, j) for i, level in enumerate(levels) for j in range(len(level.cells))]
+    names = ("forward", "backward")
+    paired = [place for place in places if len(levels[place[0]].cells) == 2]
+    parts = {"": frozenset(places)}
+    for j, name in enumerate(names):
+        parts[name] = frozenset(place for place in paired if place[1] == j)
+    if len(levels) > 1:
+        for i in range(len(levels)):
+            parts[f"layers.{i}"] = frozenset(place for place in places if place[0] == i)
+        for i, j in paired:
+            parts[f"layers.{i}.{names[j]}"] = frozenset({(i, j)})
+    return parts
 
 
 def _swapped(level: Level) -> Level:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,17 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqcore.compare.reference import Reference, eps_of
-from seqcore.errors import ArgumentError, BackendNotInstalled, ConversionError
+from seqcore.errors import (
+    ArgumentError,
+    BackendNotInstalled,
+    ConversionError,
+    InputError,
+    MaskError,
+    ShapeError,
+)
 from seqcore.interchange.arrays import array
 from seqcore.interchange.formats import FORMATS
-from seqcore.interchange.levels import assemble, disassemble
+from seqcore.interchange.levels import Level, assemble, disassemble
 from seqcore.interchange.models import OWN, Model
-from seqcore.spec.dtypes import numpy_dtype
+from seqcore.spec.dtypes import DTYPES, numpy_dtype
+from seqcore.spec.naming import nearest
+from seqcore.spec.outputs import state_names
 from seqcore.verify.mistakes import Mistake, mistakes
-from seqcore.verify.wiring import FINAL, Named, run, valid
+from seqcore.verify.wiring import FINAL, RIGHT, Named, by_equations, run, turned, valid
 
 BATCH, TIME = 4, 9
 """The sizes of the input where none is given."""
+
+_ROUGHLY = 8.0
+"""Of the limit, for sums that are made in another order."""
+
+_EVERY = 100
+"""After how many mistakes it is told how far the search is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +46,9 @@ class Function:
     Attributes:
         name: What it is called in messages.
         call: Takes x (batch, time, features) and the lengths (batch,) or None, NumPy arrays, and
-            returns the sequence (batch, time, units), the final output (batch, units), a tuple of
-            the sequence and the states, or a mapping by the names of the output contract.
+            returns the sequence (batch, time, units), or the final output (batch, units); or a
+            tuple of one of them and the states, each (batch, units), in the order of the output
+            contract; or a mapping of `y`, `final` and the states, as many as there are, by name.
     """
 
     name: str
@@ -104,8 +120,13 @@ class Verification:
 
     @property
     def agree(self) -> bool:
-        """Whether everything is within its limit."""
+        """Whether everything that was compared is within its limit."""
         return all(row.within for row in self.rows)
+
+    @property
+    def proven(self) -> bool:
+        """Whether everything agrees, and nothing ran on seqcore alone."""
+        return self.agree and not self.not_run
 
 
 def verify(
@@ -115,12 +136,13 @@ def verify(
     x: Any = None,
     lengths: Any = None,
     seed: int = 0,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Verification:
     """Run two models in their own frameworks and on seqcore, and compare what they return.
 
     Sequences are compared at every valid step, and all final states that both return. If the two
-    models differ, every known mistake of moving weights is made in the one, to see whether that is
-    what the other computes.
+    models differ, every known mistake of moving weights is made in the first (of a model and a
+    function in the model), to see whether that is what the other computes.
 
     Args:
         first: A model, or a function.
@@ -128,56 +150,108 @@ def verify(
         x: The input, (batch, time, features); random if None.
         lengths: The lengths (batch,), each at least 1; random for a random input.
         seed: Draws them, and the noise that the limits come from.
+        tell: Called with what is done next.
 
     Raises:
-        ArgumentError: if both are functions, or a function returns what cannot be compared.
-        InputError: if the input does not fit the models.
+        ArgumentError: if both are functions, or one fails or returns what cannot be compared.
+        InputError: if the input does not fit the models, or they make no finite numbers of it.
     """
-    known = first if isinstance(first, Model) else second
-    if not isinstance(known, Model):
+    models = [one for one in (first, second) if isinstance(one, Model)]
+    if not models:
         raise ArgumentError(
             f"verify: {first.name} and {second.name} are functions, expected a model to compare "
             "with: give one as a file, or as a layer with its weights"
         )
-    models = [model for model in (first, second) if isinstance(model, Model)]
-    dtype = max((_dtype(model) for model in models), key=eps_of)
-    if x is None:
-        x, lengths = _drawn(known, seed)
-    trial = _Trial(known, x, lengths, dtype, seed)
+    read = [disassemble("verify", model.layer, model.weights) for model in models]
+    sizes = [_features(levels) for levels in read]
+    if len(set(sizes)) > 1:
+        taken = (f"{one.name} takes {size}" for one, size in zip(models, sizes, strict=True))
+        raise ShapeError(f"verify: {' and '.join(taken)} features, expected the same input")
+    dtype = max(map(_dtype, read), key=eps_of)
+    x, lengths = _drawn(sizes[0], seed) if x is None else _checked(x, lengths)
+    tell("finding how much rounding may do")
+    trial = _Trial(models[0].name, read[0], x, lengths, dtype, seed)
     rows: list[Row] = []
     not_run: dict[str, str] = {}
-    found = [trial.outputs(model, rows, not_run) for model in (first, second)]
+    found = []
+    for one in (first, second):
+        tell(f"running {one.name}")
+        if isinstance(one, Function):
+            found.append(trial.called(one))
+        else:
+            found.append(trial.outputs(one, read[models.index(one)], rows, not_run))
     between = trial.row(first.name, second.name, *found)
     rows.append(between)
     step: int | None = None
-    causes: tuple[Cause, ...] = ()
+    causes: Sequence[Cause] = ()
     if not between.within:
         step = trial.first_step(*found)
-        target = found[1] if known is first else found[0]
-        causes = tuple(trial.causes(target))
-    return Verification(str(known.layer), dtype, tuple(rows), step, causes, not_run)
+        causes = trial.causes(found[1] if first is models[0] else found[0], between, tell)
+    return Verification(str(models[0].layer), dtype, tuple(rows), step, tuple(causes), not_run)
 
 
 class _Trial:
     """One input, what the known model makes of it, and how far apart results may be."""
 
-    def __init__(self, known: Model, x: Any, lengths: Any, dtype: str, seed: int) -> None:
-        self._levels = disassemble("verify", known.layer, known.weights)
-        layer, weights = assemble(self._levels, return_state=True)
+    def __init__(
+        self,
+        name: str,
+        levels: Sequence[Level],
+        x: NDArray[Any],
+        lengths: NDArray[Any] | None,
+        dtype: str,
+        seed: int,
+    ) -> None:
+        self._levels = levels
+        layer, weights = assemble(levels, return_state=True)
         narrow = {name: value.astype(numpy_dtype(dtype)) for name, value in weights.items()}
         # In the narrower dtype for all, so that none gets digits that another has not.
-        self._x = np.asarray(x).astype(numpy_dtype(dtype))
-        self._lengths = None if lengths is None else np.asarray(lengths)
-        given = {"mask": None, "lengths": self._lengths, "initial_state": None}
-        self._reference = Reference(layer, narrow, self._x, given, precision="highest", seed=seed)
+        self._x = x.astype(numpy_dtype(dtype))
+        self._lengths = lengths
+        self._states = state_names(layer)
+        given = {"mask": None, "lengths": lengths, "initial_state": None}
+        with np.errstate(all="ignore"):
+            self._reference = Reference(
+                layer, narrow, self._x, given, precision="highest", seed=seed, gradients=False
+            )
+        for output, value in self._reference.outputs.items():
+            if not np.isfinite(value).all():
+                raise InputError(
+                    f"{name}: {output} is not finite for this input, so that nothing can be "
+                    "compared; expected finite weights, and an input as the model knows it"
+                )
 
-    def outputs(self, model: Model | Function, rows: list[Row], not_run: dict[str, str]) -> Named:
+    def called(self, function: Function) -> Named:
+        """Return what a function returns, by name."""
+        lengths = None if self._lengths is None else self._lengths.copy()
+        expected = (
+            "expected a function of x (batch, time, features) and lengths (batch,) that returns y "
+            "(batch, time, units), or the final output (batch, units), or a tuple of one of them "
+            "and the states, each (batch, units)"
+        )
+        try:
+            returned = function.call(self._x.copy(), lengths)
+        except (Exception, SystemExit) as error:  # the user's own function may raise anything
+            raise ArgumentError(
+                f"{function.name}: raised {type(error).__name__}: {error}; {expected}"
+            ) from error
+        try:
+            found = self._by_name(returned)
+        except (ConversionError, ArgumentError) as error:
+            raise ArgumentError(f"{function.name}: returned {error}; {expected}") from None
+        return valid(self._levels, found, self._lengths)
+
+    def outputs(
+        self,
+        model: Model,
+        levels: Sequence[Level],
+        rows: list[Row],
+        not_run: dict[str, str],
+    ) -> Named:
         """Return what a model computes; add the comparison with itself on seqcore."""
-        if isinstance(model, Function):
-            return self._named(model, model.call(self._x, self._lengths))
-        x = self._x.astype(numpy_dtype(_dtype(model)))
-        levels = disassemble("verify", model.layer, model.weights)
-        ours = valid(run(levels, x, self._lengths), self._lengths)
+        x = self._x.astype(numpy_dtype(_dtype(levels)))
+        with np.errstate(all="ignore"):
+            ours = valid(levels, run(levels, x, self._lengths), self._lengths)
         if model.format == OWN:
             return ours
         module = importlib.import_module(f"seqcore.verify.own.{FORMATS[model.format].module}")
@@ -186,7 +260,7 @@ class _Trial:
         except (BackendNotInstalled, ConversionError) as error:
             not_run[model.name] = str(error)
             return ours
-        own = valid(own, self._lengths)
+        own = valid(levels, own, self._lengths)
         rows.append(self.row(f"{model.name} in {model.format}", "on seqcore", own, ours))
         return {FINAL: ours[FINAL], **own}
 
@@ -198,76 +272,166 @@ class _Trial:
                 f"verify: {first} returns {', '.join(one)} and {second} {', '.join(other)}, "
                 "expected something that both return"
             )
-        for name in shared:
-            if one[name].shape != other[name].shape:
-                return Row(
-                    first,
-                    second,
-                    f"{name}: {one[name].shape} and {other[name].shape}",
-                    float("inf"),
-                    self._limit(name),
-                )
-        apart = [
-            Row(first, second, name, self._distance(name, one, other), self._limit(name))
-            for name in shared
-        ]
+        apart = [self._apart(first, second, name, one[name], other[name]) for name in shared]
         return max(apart, key=lambda row: row.eps / row.limit)
 
     def first_step(self, one: Named, other: Named) -> int | None:
         """Return the first step at which two sequences are apart."""
         if "y" not in one or "y" not in other or one["y"].shape != other["y"].shape:
             return None
-        steps = self._reference.steps("y", one["y"], other["y"])
+        steps = self._reference.steps(self._scale("y"), one["y"], other["y"])
         beyond = np.flatnonzero(steps > self._limit("y"))
         return int(beyond[0]) if beyond.size else None
 
-    def causes(self, target: Named) -> Iterator[Cause]:
-        """Yield the mistakes that turn the known model into the other, the closest first."""
-        explained = []
-        for mistake in mistakes(self._levels):
+    def causes(self, target: Named, between: Row, tell: Callable[[str], None]) -> Sequence[Cause]:
+        """Return the mistakes that turn the known model into the other, the closest first.
+
+        Args:
+            target: What the other returned.
+            between: How far the two are apart.
+            tell: Called with how far the search is.
+        """
+        if not all(np.isfinite(value).all() for value in target.values()):
+            return ()
+        found = []
+        for count, mistake in enumerate(mistakes(self._levels, padded=self._lengths is not None)):
+            if count % _EVERY == 0:
+                tell(f"searching for the mistake, {count} tried")
+            if not self._may_be(mistake, target):
+                continue
             row = self._tried(mistake, target)
-            if row is not None and row.within:
-                explained.append(Cause(mistake.name, mistake.cause, mistake.remedy, row.eps))
-        yield from sorted(explained, key=lambda cause: cause.eps)
+            # What is hardly beyond the limit, any small change may bring back by chance.
+            if row.within and row.eps <= between.eps / 4:
+                found.append(Cause(mistake.name, mistake.cause, mistake.remedy, row.eps))
+        found.sort(key=lambda cause: cause.eps)
+        # Mistakes of one effect leave the same; what leaves more is within the limit of a narrow
+        # dtype, and no more than that.
+        return [cause for cause in found if cause.eps <= 2 * found[0].eps + 2]
 
-    def _tried(self, mistake: Mistake, target: Named) -> Row | None:
-        try:
-            with np.errstate(all="ignore"):
-                x = self._x.astype(mistake.levels[0].weights[0]["kernel"].dtype)
-                wrong = run(mistake.levels, x, self._lengths, mistake.wiring)
-        except Exception:  # noqa: BLE001 - a model that the mistake makes impossible is not the port
-            return None
-        return self.row("", "", valid(wrong, self._lengths), target)
+    def _may_be(self, mistake: Mistake, target: Named) -> bool:
+        """Return whether a mistake makes the other's results of one short row, roughly."""
+        if mistake.wiring != RIGHT:
+            return FINAL in target or not mistake.wiring.last_step
+        index, length = self._shortest()
+        x = self._x[index : index + 1, :length].astype(numpy_dtype(_dtype(mistake.levels)))
+        with np.errstate(all="ignore"):
+            wrong = run(mistake.levels, x, None, cell_run=by_equations)
+        start = self._x.shape[1] - length if turned(self._levels) else 0
+        theirs = {name: value[index : index + 1] for name, value in target.items()}
+        if "y" in theirs:
+            theirs["y"] = theirs["y"][:, start : start + length]
+        row = self.row("", "", wrong, theirs)
+        return row.eps <= _ROUGHLY * row.limit
 
-    def _distance(self, name: str, one: Named, other: Named) -> float:
-        return self._reference.distance(name, one[name], other[name])
+    def _tried(self, mistake: Mistake, target: Named) -> Row:
+        """Return how far a model with a mistake is from the other's results."""
+        x = self._x.astype(numpy_dtype(_dtype(mistake.levels)))
+        with np.errstate(all="ignore"):
+            wrong = run(mistake.levels, x, self._lengths, mistake.wiring)
+        return self.row("", "", valid(self._levels, wrong, self._lengths), target)
+
+    def _shortest(self) -> tuple[int, int]:
+        """Return the shortest row of two steps, or one where all have less, and its length."""
+        if self._lengths is None:
+            return 0, self._x.shape[1]
+        lengths = self._lengths.tolist()
+        row = min(range(len(lengths)), key=lambda row: (lengths[row] < 2, lengths[row]))
+        return row, lengths[row]
+
+    def _apart(
+        self, first: str, second: str, name: str, one: NDArray[Any], other: NDArray[Any]
+    ) -> Row:
+        limit = self._limit(name)
+        if one.shape != other.shape:
+            shapes = f"{name}: {one.shape} and {other.shape}"
+            return Row(first, second, shapes, float("inf"), limit)
+        for side, value in ((first, one), (second, other)):
+            if not np.isfinite(value).all():
+                what = f"{name}, not finite in {side}"
+                return Row(first, second, what, float("inf"), limit)
+        eps = self._reference.distance(self._scale(name), one, other)
+        return Row(first, second, name, eps, limit)
 
     def _limit(self, name: str) -> float:
         limits = self._reference.limits
         return 2 * limits.get(name, max(limits[own] for own in self._reference.names))
 
-    def _named(self, function: Function, returned: Any) -> Named:
-        """Return what a function returned, by name."""
+    def _scale(self, name: str) -> str:
+        """Return the output of the reference whose size is that of `name`."""
+        return name if name in self._reference.outputs else self._reference.names[0]
+
+    def _by_name(self, returned: Any) -> Named:
+        """Return arrays by name.
+
+        Raises:
+            ArgumentError: if one is none of a model's results.
+            ConversionError: if one is no array.
+        """
         if not isinstance(returned, Mapping):
             values = returned if isinstance(returned, tuple | list) else (returned,)
-            rank = np.ndim(values[0])
-            names = ["y" if rank == 3 else FINAL, *self._reference.names[1:]]
-            returned = dict(zip(names, values, strict=False))
-        found = {
-            str(name): array(f"{function.name}: {name}", value) for name, value in returned.items()
-        }
-        return valid(found, self._lengths)
+            arrays = [array(f"what, in place {i},", value) for i, value in enumerate(values)]
+            names = ["y" if arrays and arrays[0].ndim == 3 else FINAL, *self._states]
+            if len(arrays) > len(names):
+                raise ArgumentError(
+                    f"{len(arrays)} arrays, and there are {', '.join(names)} to compare"
+                )
+            returned = dict(zip(names, arrays, strict=False))
+        known = ("y", FINAL, *self._states)
+        if not returned:
+            raise ArgumentError(f"no array, and there are {', '.join(known)} to compare")
+        found: Named = {}
+        for name, value in returned.items():
+            if name not in known:
+                raise ArgumentError(
+                    f"{name!r}{nearest(str(name), known)}, and there are {', '.join(known)} to "
+                    "compare"
+                )
+            found[name] = array(f"what, as {name},", value)
+            if found[name].dtype.name not in DTYPES:
+                raise ArgumentError(
+                    f"{name} as {found[name].dtype.name}, and numbers to compare are one of "
+                    f"{', '.join(DTYPES)}"
+                )
+            shape = found[name].shape
+            steps = self._x.shape[:2]
+            if len(shape) != (3 if name == "y" else 2) or (name == "y" and shape[:2] != steps):
+                swap = "; swap its first two axes" if shape[:2] == steps[::-1] else ""
+                raise ArgumentError(f"{name} of shape {shape} for x {self._x.shape}{swap}")
+        return found
 
 
-def _dtype(model: Model) -> str:
-    return next(iter(model.weights.values())).dtype.name
+def _features(levels: Sequence[Level]) -> int:
+    return int(levels[0].weights[0]["kernel"].shape[0])
 
 
-def _drawn(known: Model, seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return random input of a model, and lengths of which one is whole."""
+def _dtype(levels: Sequence[Level]) -> str:
+    return levels[0].weights[0]["kernel"].dtype.name
+
+
+def _checked(x: Any, lengths: Any) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Return an input that is given, as far as a layer would take it and frameworks would not.
+
+    Raises:
+        InputError: if there is nothing to compare in it.
+    """
+    x = array("verify: x", x)
+    if 0 in x.shape:
+        raise ShapeError(f"verify: x has shape {x.shape}, expected a row and a step at least")
+    if lengths is None:
+        return x, None
+    lengths = np.asarray(lengths)
+    if lengths.size and lengths.min() < 1:
+        raise MaskError(
+            f"verify: lengths go down to {lengths.min()}, expected 1 or more: of an empty row each "
+            "framework makes something else"
+        )
+    return x, lengths
+
+
+def _drawn(features: int, seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return random input of a model, and lengths: a whole row, a short one, and others."""
     random = np.random.default_rng(seed)
-    features = next(iter(known.weights.values())).shape[0]
     x = random.standard_normal((BATCH, TIME, features))
     lengths = random.integers(1, TIME, BATCH)
-    lengths[0] = TIME
+    lengths[:2] = TIME, 2
     return x, lengths

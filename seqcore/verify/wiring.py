@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seqcore.interchange.levels import Level
+from seqcore.equations.sequence import forward, make_cell
+from seqcore.interchange.levels import Level, Weights
+from seqcore.spec.dtypes import compute_dtype, numpy_dtype
+from seqcore.spec.layers import AnyCell
+from seqcore.spi import HostOps
 
 Array = NDArray[Any]
 Named = dict[str, Array]
+CellRun = Callable[[AnyCell, Weights, Array, Array | None], tuple[Array, Sequence[Array]]]
+"""Takes a cell, its weights, x and the mask; returns the sequence and the final states."""
 
 FINAL = "final"
 """The name of what a layer returns with `return_sequences=False`, beside `y` and the states."""
@@ -24,6 +30,7 @@ class Wiring:
 
     Attributes:
         flips: Whether a backward direction's outputs are put back into the order of the input.
+        flips_within: Whether they are, but for each row's valid steps, which stay reversed.
         reverses: Whether the backward direction reads the input reversed.
         lengths: Which directions know the lengths: `"both"`, `"forward"` or `"none"`.
         backward_first: Whether the backward direction's outputs come before the forward one's.
@@ -33,6 +40,7 @@ class Wiring:
     """
 
     flips: bool = True
+    flips_within: bool = False
     reverses: bool = True
     lengths: str = "both"
     backward_first: bool = False
@@ -44,7 +52,51 @@ class Wiring:
 RIGHT = Wiring()
 
 
-def run(levels: Sequence[Level], x: Array, lengths: Array | None, wiring: Wiring = RIGHT) -> Named:
+def applied(cell: AnyCell, weights: Weights, x: Array, mask: Array | None) -> Any:
+    """Run a cell on NumPy's backend, whatever the configuration says."""
+    layer = cell.replace(return_sequences=True, return_state=True)
+    y, *states = layer.apply(weights, x, mask=mask, backend="numpy", matmul_precision="highest")
+    return y, states
+
+
+def by_equations(cell: AnyCell, weights: Weights, x: Array, mask: Array | None) -> Any:
+    """Run a cell by its equations alone, which for a few steps is quickest.
+
+    What it returns at masked steps means nothing.
+    """
+    dtype = x.dtype.name
+    wide = numpy_dtype(compute_dtype(dtype))
+    wider = {name: value.astype(wide, copy=False) for name, value in weights.items()}
+    made = make_cell(cell, _Alone(), wider)
+    zeros = (np.zeros((len(x), cell.units), wide),) * len(cell.state_names)
+    y, states, _ = forward(
+        made, x.astype(wide), mask, zeros, reverse=cell.go_backwards, dtype=dtype, save=False
+    )
+    if cell.go_backwards and not cell.keep_order:
+        y = y[:, ::-1]
+    return y, states
+
+
+class _Alone(HostOps):
+    """NumPy's functions on one processor.
+
+    The threads of a BLAS are slow to start, and slower where others work: a hundred times slower
+    than a product with a single row is.
+    """
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        found: Array = np.einsum("...j,jk->...k", a, b)
+        return found
+
+
+def run(
+    levels: Sequence[Level],
+    x: Array,
+    lengths: Array | None,
+    wiring: Wiring = RIGHT,
+    *,
+    cell_run: CellRun = applied,
+) -> Named:
     """Return the sequence `y`, every final state by its name, and the joined final state.
 
     Args:
@@ -52,46 +104,66 @@ def run(levels: Sequence[Level], x: Array, lengths: Array | None, wiring: Wiring
         x: The input, (batch, time, features).
         lengths: The lengths (batch,), or None.
         wiring: How they are run.
+        cell_run: What runs a cell.
     """
     if wiring.time_first:
         x, lengths = x.swapaxes(0, 1), None
+    mask = None if lengths is None else np.arange(x.shape[1]) < np.asarray(lengths)[:, None]
     outputs: Named = {}
     y = x
     for index, level in enumerate(levels):
         prefix = f"layers_{index}_" if len(levels) > 1 else ""
-        y, final, states = _level(level, y, lengths, wiring)
+        y, final, states = _level(level, y, mask, wiring, cell_run)
         outputs |= {prefix + name: value for name, value in states.items()}
         outputs[FINAL] = final
-    if wiring.last_step:
-        outputs[FINAL] = y[:, -1]
+        if mask is not None and turned([level]):
+            mask = mask[:, ::-1]
     if wiring.time_first:
         y = y.swapaxes(0, 1)
+    if wiring.last_step:
+        outputs[FINAL] = y[:, -1]
     return {"y": y, **outputs}
 
 
+def turned(levels: Sequence[Level]) -> bool:
+    """Return whether the sequence that levels return is in the reverse order of the input's."""
+    turns = (cell.go_backwards and not cell.keep_order for level in levels for cell in level.cells)
+    return sum(turns) % 2 == 1
+
+
 def _level(
-    level: Level, x: Array, lengths: Array | None, wiring: Wiring
+    level: Level, x: Array, mask: Array | None, wiring: Wiring, cell_run: CellRun
 ) -> tuple[Array, Array, Named]:
     sequences: list[Array] = []
     finals: list[Array] = []
     states: Named = {}
     for index, (cell, weights) in enumerate(zip(level.cells, level.weights, strict=True)):
-        turned = cell.go_backwards or (index == 1 and wiring.reverses)
-        keeps = turned and (wiring.flips if index == 1 else cell.keep_order)
-        layer = cell.replace(
-            return_sequences=True, return_state=True, go_backwards=turned, keep_order=keeps
-        )
+        back = cell.go_backwards or (index == 1 and wiring.reverses)
+        keeps = back and (wiring.flips if index == 1 else cell.keep_order)
         knows = wiring.lengths == "both" or (wiring.lengths == "forward" and index == 0)
-        y, *state = layer.apply(weights, x, lengths=lengths if knows else None, backend="numpy")
-        names = cell.state_names[::-1] if wiring.swaps_states else cell.state_names
+        turned_cell = cell.replace(go_backwards=back, keep_order=keeps)
+        y, state = cell_run(turned_cell, weights, x, mask if knows else None)
+        if index == 1 and wiring.flips_within and mask is not None:
+            y = _reversed_within(y, mask)
+        if wiring.swaps_states:
+            state = state[::-1]
         direction = ("forward_", "backward_")[index] if len(level.cells) > 1 else ""
-        states |= {direction + name: value for name, value in zip(names, state, strict=True)}
+        names = (direction + name for name in cell.state_names)
+        states |= dict(zip(names, state, strict=True))
         sequences.append(y)
         finals.append(state[0])
     if wiring.backward_first:
         sequences.reverse()
         finals.reverse()
     return _merged(level, sequences), _merged(level, finals), states
+
+
+def _reversed_within(y: Array, mask: Array) -> Array:
+    """Return a sequence with each row's valid steps in reverse order."""
+    y = y.copy()
+    for row, valid_steps in zip(y, mask, strict=True):
+        row[valid_steps] = row[valid_steps][::-1]
+    return y
 
 
 def _merged(level: Level, values: list[Array]) -> Array:
@@ -108,10 +180,12 @@ def _merged(level: Level, values: list[Array]) -> Array:
             return np.concatenate(values, axis=-1)
 
 
-def valid(values: Mapping[str, Array], lengths: Array | None) -> Named:
+def valid(levels: Sequence[Level], values: Mapping[str, Array], lengths: Array | None) -> Named:
     """Return outputs with the steps beyond each row's length set to zero, which differ at will."""
     if lengths is None or "y" not in values:
         return dict(values)
     y = values["y"]
     within = np.arange(y.shape[1]) < np.asarray(lengths)[:, None]
+    if turned(levels):
+        within = within[:, ::-1]
     return {**values, "y": np.where(within[:, :, None], y, 0)}
