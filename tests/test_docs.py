@@ -97,6 +97,8 @@ def test_every_command_is_documented() -> None:
     text = (DOCS / "command-line.md").read_text(encoding="utf-8")
     for command in COMMANDS:
         assert re.search(rf"^\| \[?`{command}`", text, re.MULTILINE), command
+        if command != "bench":  # which has a page of its own
+            assert re.search(rf"^## {command}$", text, re.MULTILINE), command
 
 
 def test_every_common_option_is_documented() -> None:

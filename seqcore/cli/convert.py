@@ -41,7 +41,7 @@ def add_parser(subparsers: Subparsers) -> None:
     add_words(
         parser,
         "--set",
-        "what SOURCE leaves open, such as activation=relu, or levels=[...] as JSON; may be repeated",
+        "what SOURCE leaves open, such as activation=relu, a list as JSON; may be repeated",
     )
     add_words(parser, "--with", "how TARGET is written, such as optimized=false; may be repeated")
 

@@ -91,7 +91,7 @@ def _input(args: argparse.Namespace, *models: Any) -> tuple[Any, Any]:
         return None, None
     dtype = next(iter(known.weights.values())).dtype.name
     with open_input(args.input, known.layer, dtype, args.sequence_column) as opened:
-        x, given = next(opened.batches(opened.x.shape[0]))
+        ((x, given),) = opened.batches(max(1, opened.x.shape[0]))
     lengths = given.pop("lengths")
     for name, value in given.items():
         if value is not None:

@@ -24,17 +24,23 @@ def array(subject: str, value: Any) -> NDArray[Any]:
     Raises:
         ConversionError: if it is none.
     """
+    found = _array(subject, value)
+    if found is None:
+        inner = getattr(value, "value", None)
+        found = None if inner is None or callable(inner) else _array(subject, inner)
+    if found is None:
+        raise ConversionError(f"{subject} is {type(value).__name__}, expected an array")
+    return found
+
+
+def _array(subject: str, value: Any) -> NDArray[Any] | None:
+    """Return an array of any framework as a NumPy array, and None for what is none."""
     if isinstance(value, np.ndarray):
         return value
-    if isinstance(value, np.generic | float | int | list | tuple | str | bytes) or value is None:
-        raise ConversionError(f"{subject} is {type(value).__name__}, expected an array")
     engine = reading_engine(subject, [value])
     if engine.native and engine.info(value) is not None:
         return np.asarray(engine.backend.to_numpy(value))
-    inner = getattr(value, "value", None)
-    if inner is not None and inner is not value and not callable(inner):
-        return array(subject, inner)
-    raise ConversionError(f"{subject} is {type(value).__name__}, expected an array")
+    return None
 
 
 def leaves(subject: str, tree: Mapping[Any, Any], separator: str = SEPARATOR) -> dict[str, Any]:

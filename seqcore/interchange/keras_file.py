@@ -5,38 +5,31 @@ A `.keras` file is a zip archive in which nothing is compressed, with `config.js
 the layers named by their class and counted. An `.h5` of Keras 2 has the config in an attribute and
 the weights by the layers' and the variables' names.
 
-Of HDF5 only what Keras writes is taken: groups, and arrays whose numbers are in the file as they
-are. Links, external and virtual storage are not followed, nothing is decompressed, and nothing is
-executed. What is read takes no more memory than the file, twice.
+Nothing in a file is executed or decompressed, and reading one takes no more memory than the file,
+twice.
 
 Source: https://keras.io/guides/serialization_and_saving/
 """
 
 from __future__ import annotations
 
-import importlib
 import io
 import itertools
 import json
-import math
-import mmap
 import os
 import re
-import struct
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from seqcore.errors import FileError
 from seqcore.files import replacing
 from seqcore.interchange.keras import keras_config
-from seqcore.interchange.keras_shapes import is_state
-from seqcore.spec.dtypes import numpy_dtype
+from seqcore.interchange.keras_hdf5 import LARGEST_TEXT, Hdf5, h5py
 from seqcore.spec.layers import AnyLayer, Bidirectional, Stack
 from seqcore.spec.weights import cells, extract
 
@@ -50,11 +43,6 @@ _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5
 
 _VERSION = "3.0.0"
 """The version of Keras whose form of files is written."""
-
-_LARGEST_TEXT = 2**24
-"""How many characters a config may have; one of a hundred layers has 300,000."""
-
-_DEEPEST = 16
 
 
 def read_keras(path: str | os.PathLike[str]) -> Structure:
@@ -80,7 +68,7 @@ def read_keras(path: str | os.PathLike[str]) -> Structure:
         ) from None
     if start == b"PK\x03\x04":
         return _archive(place, size)
-    with _Hdf5(place, place, size) as content:
+    with Hdf5(place, place, size) as content:
         return _legacy(place, content)
 
 
@@ -106,7 +94,7 @@ def write_keras(path: str | os.PathLike[str], layer: AnyLayer, weights: Sequence
             "Keras 2, and only read"
         )
     content = io.BytesIO()
-    with _h5py(path).File(content, "w") as file:
+    with h5py(path).File(content, "w") as file:
         for place, value in zip(_paths(layer), weights, strict=True):
             dataset = file.create_dataset(place, data=value)
             if value.dtype.name == "bfloat16":
@@ -141,7 +129,7 @@ def _archive(path: Path, size: int) -> Structure:
             "saved"
         ) from error
     version = metadata.get("keras_version", _VERSION)
-    with _Hdf5(path, io.BytesIO(content), size) as file:
+    with Hdf5(path, io.BytesIO(content), size) as file:
         arrays = file.arrays(("layers", "_layer_checkpoint_dependencies"))
     weights = dict(_by_layer(config, arrays))
     return {**config, "keras_version": str(version)}, weights
@@ -162,7 +150,7 @@ def _entry(path: Path, archive: zipfile.ZipFile, name: str, size: int) -> bytes:
             f"{path}: {name} is compressed, and Keras compresses nothing; load it with Keras where "
             "you trust it, and save it again"
         )
-    largest = size if name == _WEIGHTS else min(size, _LARGEST_TEXT)
+    largest = size if name == _WEIGHTS else min(size, LARGEST_TEXT)
     if entry.file_size > largest:
         raise FileError(f"{path}: {name} has {entry.file_size} bytes, expected at most {largest}")
     return archive.read(entry)
@@ -241,7 +229,7 @@ def _paths(layer: AnyLayer) -> Iterator[str]:
             yield from (f"{where}/cell/vars/{slot}" for slot in range(2 + cell.use_bias))
 
 
-def _legacy(path: Path, file: _Hdf5) -> Structure:
+def _legacy(path: Path, file: Hdf5) -> Structure:
     """Return what an HDF5 file holds: weights by path, or a whole model of Keras 2."""
     text = file.text("model_config")
     if text is None:
@@ -293,170 +281,3 @@ def _folders(options: Mapping[str, Any]) -> list[set[str]]:
 def _name_of(description: Any) -> str:
     inner = description.get("config") if isinstance(description, Mapping) else None
     return str(inner.get("name", "")) if isinstance(inner, Mapping) else ""
-
-
-class _Hdf5:
-    """An HDF5 file of which only what Keras writes is read.
-
-    Args:
-        path: The file's path, for messages.
-        source: The file, or its content.
-        budget: How many bytes its arrays may have in all: as many as the file has.
-    """
-
-    def __init__(self, path: Path, source: Path | io.BytesIO, budget: int) -> None:
-        self._h5py = _h5py(path)
-        self._path = path
-        self._budget = budget
-        self._size = budget
-        self._seen: set[int] = set()
-        try:
-            self._file = self._h5py.File(source, "r")
-        except _HDF5_ERRORS as error:
-            raise FileError(
-                f"{path}: not an HDF5 file, or a truncated one: {error}; expected a file that "
-                "Keras saved"
-            ) from error
-
-    def __enter__(self) -> _Hdf5:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def text(self, name: str) -> str | None:
-        """Return an attribute of the file that is one string, if there is one."""
-        try:
-            if name not in self._file.attrs:
-                return None
-            found = self._file.attrs.get_id(name)
-            if found.shape != () or found.get_storage_size() > self._size:
-                raise FileError(
-                    f"{self._path}: attribute {name} has shape {found.shape} and "
-                    f"{found.get_storage_size()} bytes, expected one string"
-                )
-            _check_heaps(self._path)
-            value = self._file.attrs[name]
-            if isinstance(value, bytes):
-                value = value.decode()
-        except _HDF5_ERRORS as error:
-            raise self._broken(f"attribute {name}", error) from error
-        if not isinstance(value, str) or len(value) > _LARGEST_TEXT:
-            raise FileError(
-                f"{self._path}: attribute {name} is {type(value).__name__}, expected a string of "
-                f"at most {_LARGEST_TEXT} characters"
-            )
-        return value
-
-    def arrays(self, groups: tuple[str, ...] = ()) -> dict[str, Array]:
-        """Return all arrays of numbers by path, or those in some groups of the first level."""
-        found: dict[str, Array] = {}
-        self._walk(self._file, "", 0, groups, found)
-        return found
-
-    def _walk(
-        self, group: Any, prefix: str, depth: int, groups: tuple[str, ...], found: dict[str, Array]
-    ) -> None:
-        try:
-            for name in group:
-                path = f"{prefix}{name}"
-                if is_state(f"{path}/") or (groups and not prefix and name not in groups):
-                    continue
-                link = group.get(name, getlink=True)
-                if not isinstance(link, self._h5py.HardLink):
-                    kind = type(link).__name__
-                    raise FileError(
-                        f"{self._path}: {path} is a link ({kind}), which is not followed; save the "
-                        "weights in one file with Keras"
-                    )
-                item = group[name]
-                address = self._h5py.h5o.get_info(item.id).addr
-                if address in self._seen or depth == _DEEPEST:
-                    raise FileError(
-                        f"{self._path}: {path} stands in the file twice, or is more than "
-                        f"{_DEEPEST} groups deep, expected each array once"
-                    )
-                self._seen.add(address)
-                if isinstance(item, self._h5py.Group):
-                    self._walk(item, f"{path}/", depth + 1, groups, found)
-                elif isinstance(item, self._h5py.Dataset):
-                    found[path] = self._read(path, item)
-        except _HDF5_ERRORS as error:
-            raise self._broken(prefix or "its root", error) from error
-
-    def _read(self, path: str, item: Any) -> Array:
-        properties = item.id.get_create_plist()
-        if item.is_virtual or properties.get_external_count():
-            raise FileError(
-                f"{self._path}: {path} has its numbers in other files, which are not read; save "
-                "the weights in one file with Keras"
-            )
-        if properties.get_nfilters():
-            raise FileError(
-                f"{self._path}: {path} is compressed, and Keras compresses nothing; load it with "
-                "Keras where you trust it, and save it again"
-            )
-        dtype = self._dtype(path, item)
-        if item.shape is None:
-            raise FileError(f"{self._path}: {path} has no shape, expected an array")
-        wanted = math.prod(item.shape) * dtype.itemsize
-        stored = item.id.get_storage_size()
-        if wanted > min(stored, self._budget):
-            raise FileError(
-                f"{self._path}: {path} has shape {item.shape}, {wanted} bytes, expected at most "
-                f"the {min(stored, self._budget)} that the file has for it"
-            )
-        self._budget -= wanted
-        value: Array = np.asarray(item[()])
-        if dtype.name == "bfloat16":
-            return np.ascontiguousarray(value).view(dtype)
-        return value.astype(dtype, copy=False)
-
-    def _dtype(self, path: str, item: Any) -> np.dtype[Any]:
-        dtype: np.dtype[Any] = item.dtype
-        if dtype.kind in "fiu" and dtype.subdtype is None:
-            return dtype.newbyteorder("=")
-        if dtype.str == "|V2" and "dtype" in item.attrs:
-            # HDF5 has no bfloat16; Keras stores the bits and says so in this attribute.
-            return numpy_dtype("bfloat16")
-        raise FileError(f"{self._path}: {path} has dtype {dtype}, expected numbers")
-
-    def _broken(self, where: str, error: Exception) -> FileError:
-        return FileError(f"{self._path}: {where} cannot be read: {error}; the file is damaged")
-
-
-def _check_heaps(path: Path) -> None:
-    """Check the lists in which an HDF5 file has its strings, where the library may never come back.
-
-    Such a list begins with `GCOL`, its version and its size; each item has a number, other things
-    and its size; the number 0 is the free space at the end.
-
-    Raises:
-        FileError: if a list does not end.
-    """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        start = content.find(b"GCOL\x01\0\0\0")
-        while start >= 0:
-            (size,) = (
-                struct.unpack_from("<Q", content, start + 8) if start + 16 <= len(content) else (0,)
-            )
-            place, end = start + 16, min(start + size, len(content))
-            while place + 16 <= end:
-                number, _, _, length = struct.unpack_from("<HHIQ", content, place)
-                if number == 0 and length == 0:
-                    raise FileError(
-                        f"{path}: its list of strings does not end; the file is damaged"
-                    )
-                place += length if number == 0 else 16 + -(-length // 8) * 8
-            start = content.find(b"GCOL\x01\0\0\0", start + 8)
-
-
-# What h5py raises for a file that is not what it should be.
-_HDF5_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
-
-
-def _h5py(path: str | os.PathLike[str]) -> Any:
-    try:
-        return importlib.import_module("h5py")
-    except ModuleNotFoundError as error:
-        raise FileError(f"{path}: Keras's files need h5py; pip install h5py") from error

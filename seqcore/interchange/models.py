@@ -16,7 +16,7 @@ from seqcore.errors import ArgumentError, ConversionError, FileError
 from seqcore.interchange.arrays import flat, nested
 from seqcore.interchange.formats import FORMATS, Format, named
 from seqcore.interchange.levels import Weights
-from seqcore.spec.layers import AnyLayer, Bidirectional, Stack
+from seqcore.spec.layers import AnyLayer, Bidirectional, SimpleRNN, Stack
 from seqcore.spec.weights import cells
 from seqcore.weights import load, read_arrays, save, write_arrays
 
@@ -31,6 +31,9 @@ _METADATA = "seqcore.interchange"
 
 _FLAGS = ("return_sequences", "return_state")
 """The words that say what a layer returns, not what it computes."""
+
+_USUAL = {"activation": "tanh", "recurrent_activation": "sigmoid"}
+"""The words that every reader takes for said, but of a SimpleRNN."""
 
 _ALONE = "weights"
 """The name in a file of a structure that is one array."""
@@ -195,7 +198,12 @@ def unsaid(
     if format == OWN or not _ends(Path(path), (".pt", ".pth", ".weights.h5")):
         return {}  # it says them itself
     words = said(named(format), layer, weights)
-    return {name: value for name, value in words.items() if name not in _FLAGS}
+    simple = any(isinstance(cell, SimpleRNN) for _, cell, _ in cells(layer, 1))
+    return {
+        name: value
+        for name, value in words.items()
+        if name not in _FLAGS and (simple or value != _USUAL.get(name))
+    }
 
 
 def _opened(file: Path) -> tuple[Any, Mapping[str, str]]:

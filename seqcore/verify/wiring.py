@@ -138,11 +138,10 @@ def _level(
     finals: list[Array] = []
     states: Named = {}
     for index, (cell, weights) in enumerate(zip(level.cells, level.weights, strict=True)):
-        back = cell.go_backwards or (index == 1 and wiring.reverses)
-        keeps = back and (wiring.flips if index == 1 else cell.keep_order)
         knows = wiring.lengths == "both" or (wiring.lengths == "forward" and index == 0)
-        turned_cell = cell.replace(go_backwards=back, keep_order=keeps)
-        y, state = cell_run(turned_cell, weights, x, mask if knows else None)
+        if index == 1 and wiring.reverses:
+            cell = cell.replace(go_backwards=True, keep_order=wiring.flips)
+        y, state = cell_run(cell, weights, x, mask if knows else None)
         if index == 1 and wiring.flips_within and mask is not None:
             y = _reversed_within(y, mask)
         if wiring.swaps_states:
