@@ -19,7 +19,7 @@ import pytest
 import seqcore as sc
 from keras_here import keras_here
 from seqcore.interchange.keras import from_keras, to_keras
-from seqcore.interchange.keras_file import read_keras, write_keras
+from seqcore.interchange.keras.file import read_keras, write_keras
 
 keras = keras_here()
 L = keras.layers

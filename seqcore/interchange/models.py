@@ -144,7 +144,7 @@ def write(
     structure = chosen.write(layer, weights, words or {})
     match file.suffix.lower():
         case ".keras" | ".h5":
-            from seqcore.interchange.keras_file import write_keras
+            from seqcore.interchange.keras.file import write_keras
 
             write_keras(file, layer, structure)
         case ".onnx":
@@ -211,7 +211,7 @@ def _opened(file: Path) -> tuple[Any, Mapping[str, str]]:
     _usual(file)
     match file.suffix.lower():
         case ".keras" | ".h5":
-            from seqcore.interchange.keras_file import read_keras
+            from seqcore.interchange.keras.file import read_keras
 
             return read_keras(file), {}
         case ".onnx":

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from seqcore.errors import ConversionError, SpecError
 from seqcore.interchange.arrays import array, leaves
-from seqcore.interchange.keras_config import (
+from seqcore.interchange.keras.config import (
     Description,
     Flags,
     Part,
@@ -34,7 +34,7 @@ from seqcore.interchange.keras_config import (
     ordered,
     weight_count,
 )
-from seqcore.interchange.keras_shapes import LAYERS, from_list, from_paths, recognises
+from seqcore.interchange.keras.shapes import LAYERS, from_list, from_paths, recognises
 from seqcore.interchange.levels import Converted, Level, assemble, disassemble
 from seqcore.interchange.terms import refuse
 from seqcore.spec.activations import ACTIVATIONS

@@ -16,7 +16,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from seqcore.errors import ConversionError
-from seqcore.interchange.keras_config import CELLS, DEFAULTS, Flags, Part, Words, described
+from seqcore.interchange.keras.config import CELLS, DEFAULTS, Flags, Part, Words, described
 from seqcore.spec.layers import AnyLayer, AnyMember, Stack
 from seqcore.spec.weights import cells, parts
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from seqcore.errors import FileError
 from seqcore.files import replacing
 from seqcore.interchange.keras import keras_config
-from seqcore.interchange.keras_hdf5 import LARGEST_TEXT, Hdf5, h5py
+from seqcore.interchange.keras.hdf5 import LARGEST_TEXT, Hdf5, h5py
 from seqcore.spec.layers import AnyLayer, Bidirectional, Stack
 from seqcore.spec.weights import cells, extract
 

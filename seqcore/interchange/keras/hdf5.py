@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqcore.errors import FileError
-from seqcore.interchange.keras_shapes import is_state
+from seqcore.interchange.keras.shapes import is_state
 from seqcore.spec.dtypes import numpy_dtype
 
 Array = NDArray[Any]
