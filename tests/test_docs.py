@@ -79,6 +79,8 @@ class Reader:
         assert done.returncode == 0, f"{code}\n{done.stderr}"
 
 
+# What Keras does with its own variables, and NumPy deprecates.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("page", PAGES)
 def test_the_examples_of_a_page(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "page"

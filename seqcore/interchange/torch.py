@@ -296,7 +296,7 @@ def _read(
             weights["bias"], weights["recurrent_bias"] = biases
         else:
             weights["bias"] = biases[0] + biases[1]
-    return cell, {name: np.ascontiguousarray(value) for name, value in weights.items()}
+    return cell, {name: np.array(value, order="C") for name, value in weights.items()}
 
 
 def _written(cell: AnyCell, weights: Weights, biased: bool) -> Weights:
@@ -315,4 +315,5 @@ def _written(cell: AnyCell, weights: Weights, biased: bool) -> Weights:
         zeros = np.zeros(columns, weights["kernel"].dtype)
         found["bias_ih"] = reordered(weights.get("bias", zeros), *order)
         found["bias_hh"] = reordered(weights.get("recurrent_bias", zeros), *order)
-    return {name: np.ascontiguousarray(value) for name, value in found.items()}
+    # Copies, so that what is done to the state_dict leaves the caller's weights alone.
+    return {name: np.array(value, order="C") for name, value in found.items()}

@@ -174,12 +174,13 @@ def verify(
     rows: list[Row] = []
     not_run: dict[str, str] = {}
     found = []
+    left = iter(read)
     for one in (first, second):
         tell(f"running {one.name}")
         if isinstance(one, Function):
             found.append(trial.called(one))
         else:
-            found.append(trial.outputs(one, read[models.index(one)], rows, not_run))
+            found.append(trial.outputs(one, next(left), rows, not_run))
     between = trial.row(first.name, second.name, *found)
     rows.append(between)
     step: int | None = None
