@@ -155,7 +155,8 @@ def _opened(model: Path, place: Path) -> Iterator[tuple[BinaryIO, int]]:
         # Not blocking: a pipe would wait for a writer.
         file = os.fdopen(os.open(place, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")
     except (OSError, ValueError) as error:
-        raise FileError(f"{subject}: cannot be read: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise FileError(f"{subject}: cannot be read: {reason}") from None
     with file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):

@@ -110,6 +110,9 @@ def _layer(keras: Any, description: Any, words: Mapping[str, Any], common: dict[
         taken += ("recurrent_activation",)
     if name.startswith("GRU"):
         taken += ("reset_after",)
+    if name != "RNN":
+        # Weights are given; the usual orthogonal ones need what TensorFlow has not in bfloat16.
+        common = {"recurrent_initializer": "zeros", **common}
     if name.endswith("Cell"):
         chosen = {key: value for key, value in options.items() if key in taken}
         return getattr(keras.layers, name)(**chosen, **common)
