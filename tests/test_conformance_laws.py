@@ -36,6 +36,18 @@ def test_numpy_keeps_every_law() -> None:
     assert departures("numpy", laws(), seed=0) == {}
 
 
+@pytest.mark.clause("ARR-5")
+def test_torch_transforms_calls() -> None:
+    torch = pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on a busy machine threads that wait for each other take minutes
+    try:
+        cases = [case for case in before_full(laws()) if "ARR-5" in case.clauses]
+        assert departures("torch", cases) == {}
+    finally:
+        torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("name", NATIVE)
 def test_what_is_not_declared_is_lacking(name: str) -> None:
     pytest.importorskip(name)
