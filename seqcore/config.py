@@ -35,9 +35,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ParamSpec, TypeAlias, TypeVar, cast, final
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, cast, final
 
 from seqcore.errors import ArgumentError, ConfigError
 from seqcore.registry import COMMON_OPTIONS, Registry, registry
@@ -45,6 +44,9 @@ from seqcore.spec.foreign import explain_unknown
 from seqcore.spec.layers import LAYER_FIELDS
 from seqcore.spec.naming import nearest
 from seqcore.spi.registration import BackendSpec, Option
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Value: TypeAlias = str | int | bool | None
 P = ParamSpec("P")
@@ -506,6 +508,8 @@ def _working_directory() -> str:
 
 def _find(folder: str) -> Iterator[_File]:
     """Yield the project's file, if there is one, and the user's."""
+    from pathlib import Path
+
     from platformdirs import user_config_path
 
     for parent in (Path(folder), *Path(folder).parents) if folder else ():

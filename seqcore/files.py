@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from seqcore.errors import FileError
@@ -20,6 +19,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Any]:
     Raises:
         FileError: if the file cannot be written.
     """
+    from pathlib import Path  # takes 5 ms, which import seqcore is not to pay for
+
     target = Path(path)
     if not target.name:
         raise FileError(f"{os.fspath(path)!r}: is no file's name; choose one")

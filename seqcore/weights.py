@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,6 +71,8 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], 
     Raises:
         FileError: if the file is absent, truncated, or not such a file.
     """
+    from pathlib import Path
+
     from safetensors import SafetensorError, deserialize
 
     try:
