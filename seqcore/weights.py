@@ -90,7 +90,11 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], 
         ) from None
     # The header is sound, now that the deserializer has been through it.
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    arrays = {name: _array(path, name, tensor) for name, tensor in tensors}
+    # By name, for the deserializer gives them in another order each time.
+    arrays = {
+        name: _array(path, name, tensor)
+        for name, tensor in sorted(tensors, key=lambda pair: str(pair[0]))
+    }
     return arrays, header.get("__metadata__") or {}
 
 
