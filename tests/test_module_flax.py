@@ -14,7 +14,7 @@ from flax import nnx
 import seqcore as sc
 from helpers import BOTH, FEATURES, LENGTHS, MASKS, assert_same_bits, flat, random_weights
 from jax_family import SEQUENCES
-from seqcore_jax.flax_module import RecurrentModule, to_module
+from seqcore_jax.flax_module import RecurrentModule
 
 LAYERS = {
     "lstm": sc.LSTM(2, **BOTH),
@@ -161,6 +161,6 @@ def test_the_weights_are_copies_in_their_own_dtype() -> None:
 def test_wrong_arguments() -> None:
     with pytest.raises(sc.WeightsError, match="missing bias"):
         sc.to_flax(sc.LSTM(2), {k: v for k, v in weights_of(sc.LSTM(2)).items() if k != "bias"})
-    with pytest.raises(sc.ConversionError, match="received dict"):
-        to_module({}, sc.LSTM(2))  # type: ignore[arg-type]
+    with pytest.raises(sc.ConversionError, match="the first argument is dict"):
+        sc.to_flax({}, sc.LSTM(2))  # type: ignore[arg-type]
     assert type(sc.to_flax(sc.LSTM(2), weights_of(sc.LSTM(2)))) is RecurrentModule

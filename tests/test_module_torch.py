@@ -182,8 +182,8 @@ def test_what_makes_no_module() -> None:
         to_module(layer, {"kernel": 0, "recurrent_kernel": 0})
     with pytest.raises(sc.WeightsError, match="bias has shape"):
         to_module(layer, {**weights_of(layer), "bias": np.zeros(3)})
-    with pytest.raises(sc.ConversionError, match="received dict, expected a layer"):
-        to_module(weights_of(layer), layer)  # type: ignore[arg-type]
+    with pytest.raises(sc.ConversionError, match="the first argument is dict, expected a layer"):
+        sc.to_torch(weights_of(layer), layer)  # type: ignore[arg-type]
 
 
 # --- what modules are for ------------------------------------------------------------------------

@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from seqcore.errors import ConversionError
-from seqcore.spec.layers import AnyLayer, Bidirectional, Layer, Stack
+from seqcore.spec.layers import AnyLayer, Bidirectional, Stack
 from seqcore.spec.weights import extract, parts
 from seqcore_jax.precision import wide
 
@@ -28,13 +27,8 @@ def to_module(layer: AnyLayer, weights: Mapping[str, Any]) -> RecurrentModule:
             device.
 
     Raises:
-        ConversionError: if `layer` is none.
         WeightsError: if the weights are not the layer's.
     """
-    if not isinstance(layer, Layer):
-        raise ConversionError(
-            f"to a Flax module: received {type(layer).__name__}, expected a layer and its weights"
-        )
     checked = layer.bind(weights, backend="jax").weights
     arrays = {
         name: weights[name] if isinstance(weights[name], jax.Array) else value

@@ -13,9 +13,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from seqcore.errors import ArgumentError, ConversionError
+from seqcore.errors import ArgumentError
 from seqcore.spec.description import from_json
-from seqcore.spec.layers import AnyLayer, Bidirectional, Layer, Stack
+from seqcore.spec.layers import AnyLayer, Bidirectional, Stack
 from seqcore.spec.outputs import output_units, state_units
 from seqcore.spec.weights import cells
 
@@ -29,13 +29,8 @@ def to_layer(layer: AnyLayer, weights: Mapping[str, Any]) -> RecurrentLayer:
             They are copied; their dtype is the Keras layer's.
 
     Raises:
-        ConversionError: if `layer` is none.
         WeightsError: if the weights are not the layer's.
     """
-    if not isinstance(layer, Layer):
-        raise ConversionError(
-            f"to a Keras layer: received {type(layer).__name__}, expected a layer and its weights"
-        )
     own = all(isinstance(value, np.ndarray) for value in weights.values())
     checked = layer.bind(weights, backend="numpy" if own else None).weights
     prefix, _, _ = next(cells(layer, 1))

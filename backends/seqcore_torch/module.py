@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqcore.errors import ConversionError
-from seqcore.spec.layers import AnyLayer, Bidirectional, Layer
+from seqcore.spec.layers import AnyLayer, Bidirectional
 from seqcore.spec.weights import attach, extract
 from seqcore_torch.backend import TorchBackend
 
@@ -28,13 +27,8 @@ def to_module(layer: AnyLayer, weights: Mapping[str, Any]) -> RecurrentModule:
             the tensors' device, else on the CPU.
 
     Raises:
-        ConversionError: if `layer` is none.
         WeightsError: if the weights are not the layer's.
     """
-    if not isinstance(layer, Layer):
-        raise ConversionError(
-            f"to a torch module: received {type(layer).__name__}, expected a layer and its weights"
-        )
     checked = layer.bind(weights, backend="torch").weights
     device = next((str(v.device) for v in weights.values() if isinstance(v, Tensor)), "cpu")
     take = TorchBackend().asarray

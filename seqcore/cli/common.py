@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from seqcore.compare import Difference
     from seqcore.spec.layers import AnyLayer
 
     Subparsers: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -198,6 +200,23 @@ def check_suffix(path: Path, *suffixes: str) -> None:
 def print_json(data: Any) -> None:
     """Print an answer as JSON; NaN and infinity, which JSON has not, are a bug of the caller."""
     print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def difference_cells(difference: Difference) -> tuple[str, str, str, str]:
+    """Return a table's cells: the array, how far it is apart, the limit, and on which side."""
+    return (
+        difference.array,
+        f"{difference.eps:.3g}",
+        f"{difference.limit:.3g}",
+        "within" if difference.within else "BEYOND",
+    )
+
+
+def difference_data(difference: Difference) -> dict[str, Any]:
+    """Return a difference for JSON."""
+    # JSON has no infinity; None says that the shapes differ, or one side is no number.
+    eps = difference.eps if difference.eps < float("inf") else None
+    return {**dataclasses.asdict(difference), "eps": eps, "within": difference.within}
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -93,15 +93,7 @@ def _print(found: Comparison) -> None:
     for name, reason in found.without_gradients.items():
         print(f"  {name} has no gradients: {reason}")
     rows = [
-        (
-            f"{d.first} / {d.second}",
-            d.kind,
-            d.array,
-            f"{d.eps:.3g}",
-            f"{d.limit:.3g}",
-            "within" if d.within else "BEYOND",
-        )
-        for d in found.differences
+        (f"{d.first} / {d.second}", d.kind, *common.difference_cells(d)) for d in found.differences
     ]
     common.print_table(("pair", "compared", "worst in", "eps", "limit", ""), rows)
     for divergence in found.divergences:
@@ -112,9 +104,5 @@ def _print(found: Comparison) -> None:
 
 
 def _data(found: Comparison) -> dict[str, Any]:
-    data = dataclasses.asdict(found)
-    for difference, each in zip(data["differences"], found.differences, strict=True):
-        # JSON has no infinity; None says that one side alone is not a number.
-        difference["eps"] = each.eps if each.eps < float("inf") else None
-        difference["within"] = each.within
-    return data | {"agree": found.agree}
+    differences = [common.difference_data(one) for one in found.differences]
+    return {**dataclasses.asdict(found), "differences": differences, "agree": found.agree}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,17 +105,7 @@ def _print(found: Verification) -> None:
     from seqcore.compare.reference import eps_of
 
     print(f"{found.layer}, {found.dtype}")
-    rows = [
-        (
-            row.first,
-            row.second,
-            row.array,
-            f"{row.eps:.3g}",
-            f"{row.limit:.3g}",
-            "within" if row.within else "BEYOND",
-        )
-        for row in found.rows
-    ]
+    rows = [(row.first, row.second, *common.difference_cells(row)) for row in found.rows]
     common.print_table(("model", "compared with", "worst in", "eps", "limit", ""), rows)
     for name, reason in found.not_run.items():
         common.warn(f"{name} ran on seqcore alone: {reason}")
@@ -145,12 +134,9 @@ def _verdict(found: Verification) -> str:
 
 
 def _data(found: Verification) -> dict[str, Any]:
-    data = dataclasses.asdict(found)
-    for row, each in zip(data["rows"], found.rows, strict=True):
-        # JSON has no infinity; None says that the shapes differ, or one side is not finite.
-        row["eps"] = each.eps if math.isfinite(each.eps) else None
-        row["within"] = each.within
-    return data | {"agree": found.agree, "proven": found.proven}
+    rows = [common.difference_data(row) for row in found.rows]
+    judged = {"rows": rows, "agree": found.agree, "proven": found.proven}
+    return {**dataclasses.asdict(found), **judged}
 
 
 def _formats(args: argparse.Namespace) -> int:

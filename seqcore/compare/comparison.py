@@ -24,7 +24,7 @@ class Difference:
     """The worst difference of two engines in their outputs, or in their gradients.
 
     Attributes:
-        first: One backend.
+        first: One backend, or model.
         second: The other.
         kind: `"outputs"` or `"gradients"`.
         array: The array that comes nearest to its limit, or is furthest beyond it.

@@ -26,6 +26,9 @@ class Format:
         suffixes: Of the files that hold it, the usual one first.
         chosen: What `to_...` is told, to write this format and no sibling of it.
         separator: What joins the names of a tree of arrays in a file of arrays.
+        flat: Whether its structure is flat, with dots in the names.
+        arranges: Whether names may leave open which cell is a level and which a direction; its
+            `level_names` says it.
     """
 
     name: str
@@ -34,6 +37,8 @@ class Format:
     suffixes: tuple[str, ...]
     chosen: Mapping[str, Any] = field(default_factory=dict)
     separator: str = "."
+    flat: bool = False
+    arranges: bool = False
 
     @property
     def reader(self) -> Callable[..., Converted]:
@@ -61,6 +66,11 @@ class Format:
         _check(f"to {self.name}", function, words)
         return function(layer, weights, **words)
 
+    def level_names(self, layer: Any, weights: Mapping[str, Any]) -> list[Any]:
+        """Return what `from_...` takes as `levels`, of a format that `arranges`."""
+        names: list[Any] = self._code().level_names(layer, weights)
+        return names
+
     def recognises(self, names: Collection[str]) -> bool:
         """Return whether arrays with these names are in this format."""
         answer: bool = self._code().recognises(names)
@@ -72,13 +82,24 @@ class Format:
 
 _ALL = (
     Format(
-        "torch", "torch.nn.RNN, LSTM, GRU: a state_dict", "torch", (".pt", ".pth", ".safetensors")
+        "torch",
+        "torch.nn.RNN, LSTM, GRU: a state_dict",
+        "torch",
+        (".pt", ".pth", ".safetensors"),
+        flat=True,
     ),
     Format("keras", "Keras layers and models", "keras", (".keras", ".weights.h5", ".h5")),
     Format("onnx", "RNN, LSTM and GRU nodes", "onnx", (".onnx",)),
     Format("flax-nnx", "flax.nnx cells", "flax", (".safetensors",), {"api": "nnx"}),
     Format("flax-linen", "flax.linen cells: params", "flax", (".safetensors",), {"api": "linen"}),
-    Format("haiku", "Haiku's LSTM, GRU, VanillaRNN: params", "haiku", (".safetensors",), {}, "/"),
+    Format(
+        "haiku",
+        "Haiku's LSTM, GRU, VanillaRNN: params",
+        "haiku",
+        (".safetensors",),
+        separator="/",
+        arranges=True,
+    ),
     Format("equinox", "equinox.nn.LSTMCell, GRUCell", "equinox", (".safetensors",)),
     Format("jax-blob", "the array of jax.experimental.rnn", "jax_blob", (".safetensors",)),
 )

@@ -96,7 +96,7 @@ def read(
     _check_suffix(file, chosen)
     words = {**remarks.words, **(words or {})}
     try:
-        if _ends(file, (".safetensors",)) and chosen.module != "torch":
+        if _ends(file, (".safetensors",)) and not chosen.flat:
             structure = nested(structure, "/" if any("/" in name for name in structure) else ".")
         layer, weights = chosen.read(structure, words)
     except ConversionError as error:
@@ -183,10 +183,8 @@ def said(chosen: Format, layer: AnyLayer, weights: Mapping[str, Any]) -> dict[st
         for field in ("activation", "recurrent_activation")
         if field in each.__struct_fields__
     }
-    if chosen.module == "haiku":  # whose names do not tell a level from a direction
-        from seqcore.interchange.haiku import level_names
-
-        known["levels"] = level_names(layer, weights)
+    if chosen.arranges:
+        known["levels"] = chosen.level_names(layer, weights)
     taken = inspect.signature(chosen.reader).parameters
     return {name: value for name, value in known.items() if name in taken}
 

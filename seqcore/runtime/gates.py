@@ -111,7 +111,7 @@ class _Walk:
         forward, forward_y = self.layer(layer.forward, extract(weights, "forward."), x, mask, ahead)
         backward, backward_y = self.layer(back, extract(weights, "backward."), x, mask, behind)
         named = attach(forward, "forward.") | attach(backward, "backward.")
-        return named, merge(layer, self._generic.ops, self._dtype, forward_y, backward_y)
+        return named, merge(layer.merge_mode, self._generic.ops, self._dtype, forward_y, backward_y)
 
     def _chain(
         self,

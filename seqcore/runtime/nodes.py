@@ -140,7 +140,7 @@ class Both(Node):
         ahead, behind = split_state(self.layer, state)
         forward_y, forward_state = self.forward.run(prepared[0], x, mask, ahead)
         backward_y, backward_state = self.backward.run(prepared[1], x, mask, behind)
-        y = merge(self.layer, self.ops, self.dtype, forward_y, backward_y)
+        y = merge(self.layer.merge_mode, self.ops, self.dtype, forward_y, backward_y)
         return y, forward_state + backward_state
 
     def vjp(
@@ -149,7 +149,7 @@ class Both(Node):
         ahead, behind = split_state(self.layer, state)
         forward_y, forward_state, forward_kept = self.forward.vjp(prepared[0], x, mask, ahead)
         backward_y, backward_state, backward_kept = self.backward.vjp(prepared[1], x, mask, behind)
-        y = merge(self.layer, self.ops, self.dtype, forward_y, backward_y)
+        y = merge(self.layer.merge_mode, self.ops, self.dtype, forward_y, backward_y)
         factors = (forward_y, backward_y) if self.layer.merge_mode == "mul" else None
         return y, forward_state + backward_state, (forward_kept, backward_kept, factors)
 
@@ -292,11 +292,9 @@ def split_state(layer: Bidirectional | Stack, state: Arrays) -> tuple[Arrays, ..
     return tuple(pieces)
 
 
-def merge(
-    layer: Bidirectional, ops: Ops, dtype: str, forward_y: Array, backward_y: Array
-) -> Sequence:
+def merge(mode: str | None, ops: Ops, dtype: str, forward_y: Array, backward_y: Array) -> Sequence:
     """Merge the two directions' outputs, sequences or single steps alike."""
-    match layer.merge_mode:
+    match mode:
         case "concat":
             return ops.concat([forward_y, backward_y], -1)
         case "sum":
@@ -339,7 +337,7 @@ def last_step(layer: AnyLayer, ops: Ops, dtype: str, final: Arrays) -> Sequence:
             return last_step(members[-1], ops, dtype, split_state(layer, final)[-1])
         case Bidirectional():
             ahead, behind = split_state(layer, final)
-            return merge(layer, ops, dtype, ahead[0], behind[0])
+            return merge(layer.merge_mode, ops, dtype, ahead[0], behind[0])
         case Recurrent():
             return final[0]
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seqcore.compare import Difference
 from seqcore.compare.reference import Reference, eps_of
 from seqcore.errors import (
     ArgumentError,
@@ -56,30 +57,6 @@ class Function:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """Two results compared.
-
-    Attributes:
-        first: Whose one is.
-        second: Whose the other is.
-        array: The array that is nearest to its limit, or furthest beyond.
-        eps: The difference there, in units of `eps(dtype) * max(1, |reference|max)`.
-        limit: What is allowed there, in the same units.
-    """
-
-    first: str
-    second: str
-    array: str
-    eps: float
-    limit: float
-
-    @property
-    def within(self) -> bool:
-        """Whether it is allowed."""
-        return self.eps <= self.limit
-
-
-@dataclass(frozen=True, slots=True)
 class Cause:
     """A known mistake that explains the difference.
 
@@ -113,7 +90,7 @@ class Verification:
 
     layer: str
     dtype: str
-    rows: tuple[Row, ...]
+    rows: tuple[Difference, ...]
     step: int | None
     causes: tuple[Cause, ...]
     not_run: Mapping[str, str]
@@ -171,7 +148,7 @@ def verify(
     x, lengths = _drawn(sizes[0], seed) if x is None else _checked(x, lengths)
     tell("finding how much rounding may do")
     trial = _Trial(models[0].name, read[0], x, lengths, dtype, seed)
-    rows: list[Row] = []
+    rows: list[Difference] = []
     not_run: dict[str, str] = {}
     found = []
     left = iter(read)
@@ -246,7 +223,7 @@ class _Trial:
         self,
         model: Model,
         levels: Sequence[Level],
-        rows: list[Row],
+        rows: list[Difference],
         not_run: dict[str, str],
     ) -> Named:
         """Return what a model computes; add the comparison with itself on seqcore."""
@@ -269,7 +246,7 @@ class _Trial:
         rows.append(self.row(f"{model.name} in {model.format}", "on seqcore", own, ours))
         return {FINAL: ours[FINAL], **own}
 
-    def row(self, first: str, second: str, one: Named, other: Named) -> Row:
+    def row(self, first: str, second: str, one: Named, other: Named) -> Difference:
         """Return the comparison of two results in what both have."""
         shared = [name for name in one if name in other]
         if not shared:
@@ -288,7 +265,9 @@ class _Trial:
         beyond = np.flatnonzero(steps > self._limit("y"))
         return int(beyond[0]) if beyond.size else None
 
-    def causes(self, target: Named, between: Row, tell: Callable[[str], None]) -> Sequence[Cause]:
+    def causes(
+        self, target: Named, between: Difference, tell: Callable[[str], None]
+    ) -> Sequence[Cause]:
         """Return the mistakes that turn the known model into the other, the closest first.
 
         Args:
@@ -328,7 +307,7 @@ class _Trial:
         apart = (self._apart("", "", n, wrong[n], theirs[n]) for n in wrong if n in theirs)
         return all(row.eps <= _ROUGHLY * row.limit for row in apart)
 
-    def _tried(self, mistake: Mistake, target: Named) -> Row:
+    def _tried(self, mistake: Mistake, target: Named) -> Difference:
         """Return how far a model with a mistake is from the other's results."""
         x = self._x.astype(numpy_dtype(_dtype(mistake.levels)))
         with np.errstate(all="ignore"):
@@ -345,17 +324,17 @@ class _Trial:
 
     def _apart(
         self, first: str, second: str, name: str, one: NDArray[Any], other: NDArray[Any]
-    ) -> Row:
+    ) -> Difference:
         limit = self._limit(name)
         if one.shape != other.shape:
             shapes = f"{name}: {one.shape} and {other.shape}"
-            return Row(first, second, shapes, float("inf"), limit)
+            return Difference(first, second, "outputs", shapes, float("inf"), limit)
         for side, value in ((first, one), (second, other)):
             if not np.isfinite(value).all():
                 what = f"{name}, not finite in {side}"
-                return Row(first, second, what, float("inf"), limit)
+                return Difference(first, second, "outputs", what, float("inf"), limit)
         eps = self._reference.distance(self._scale(name), one, other)
-        return Row(first, second, name, eps, limit)
+        return Difference(first, second, "outputs", name, eps, limit)
 
     def _limit(self, name: str) -> float:
         limits = self._reference.limits

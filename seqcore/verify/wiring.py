@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from seqcore.equations.sequence import forward, make_cell
 from seqcore.interchange.levels import Level, Weights
+from seqcore.runtime.nodes import merge
 from seqcore.spec.dtypes import compute_dtype, numpy_dtype
 from seqcore.spec.layers import AnyCell
 from seqcore.spi import HostOps
@@ -168,15 +169,10 @@ def _reversed_within(y: Array, mask: Array) -> Array:
 def _merged(level: Level, values: list[Array]) -> Array:
     if len(values) == 1:
         return values[0]
-    match level.merge_mode:
-        case "sum":
-            return values[0] + values[1]
-        case "mul":
-            return values[0] * values[1]
-        case "ave":
-            return (values[0] + values[1]) / 2
-        case _:  # what is not merged is compared side by side
-            return np.concatenate(values, axis=-1)
+    # What is not merged is compared side by side.
+    mode = "concat" if level.merge_mode == "none" else level.merge_mode
+    merged: Any = merge(mode, HostOps(), values[0].dtype.name, *values)
+    return np.asarray(merged)
 
 
 def valid(levels: Sequence[Level], values: Mapping[str, Array], lengths: Array | None) -> Named:

@@ -37,7 +37,7 @@ def _backward_bent(bend: Callable[[Any, Any, Any, Arrays], Any]) -> Iterator[Wro
             return self.backward.run(prepared[1], x, mask, behind)
 
         backward_y, backward_state = bend(member, x, mask, behind)
-        y = nodes.merge(self.layer, self.ops, self.dtype, forward_y, backward_y)
+        y = nodes.merge(self.layer.merge_mode, self.ops, self.dtype, forward_y, backward_y)
         return y, forward_state + backward_state
 
     with replaced(nodes.Both, "run", run):
@@ -84,12 +84,12 @@ def _last_of_merged() -> Iterator[WrongBackend]:
         yield WrongBackend()
 
 
-def _merging(bend: Callable[[Any, Any, Any, Any, Any], Any]) -> Iterator[WrongBackend]:
+def _merging(bend: Callable[[Any, Any, Any], Any]) -> Iterator[WrongBackend]:
     honest = original(nodes, "merge")
 
-    def merge(layer: Any, ops: Any, dtype: Any, forward_y: Any, backward_y: Any) -> Array:
-        bent = bend(layer.merge_mode, forward_y, backward_y, honest, (layer, ops, dtype))
-        return honest(layer, ops, dtype, forward_y, backward_y) if bent is None else bent
+    def merge(mode: Any, ops: Any, dtype: Any, forward_y: Any, backward_y: Any) -> Array:
+        bent = bend(mode, forward_y, backward_y)
+        return honest(mode, ops, dtype, forward_y, backward_y) if bent is None else bent
 
     with replaced(nodes, "merge", merge):
         yield WrongBackend()
@@ -97,24 +97,22 @@ def _merging(bend: Callable[[Any, Any, Any, Any, Any], Any]) -> Iterator[WrongBa
 
 @mutant("BI-4", "concat puts the backward half first")
 def _backward_half_first() -> Iterator[WrongBackend]:
-    yield from _merging(
-        lambda mode, f, b, *_: np.concatenate([b, f], -1) if mode == "concat" else None
-    )
+    yield from _merging(lambda mode, f, b: np.concatenate([b, f], -1) if mode == "concat" else None)
 
 
 @mutant("BI-4", "ave is the sum")
 def _ave_is_sum() -> Iterator[WrongBackend]:
-    yield from _merging(lambda mode, f, b, *_: f + b if mode == "ave" else None)
+    yield from _merging(lambda mode, f, b: f + b if mode == "ave" else None)
 
 
 @mutant("BI-4", "mul is the sum")
 def _mul_is_sum() -> Iterator[WrongBackend]:
-    yield from _merging(lambda mode, f, b, *_: f + b if mode == "mul" else None)
+    yield from _merging(lambda mode, f, b: f + b if mode == "mul" else None)
 
 
 @mutant("BI-4", "none gives the backward output first")
 def _none_reversed() -> Iterator[WrongBackend]:
-    yield from _merging(lambda mode, f, b, *_: (b, f) if mode == "none" else None)
+    yield from _merging(lambda mode, f, b: (b, f) if mode == "none" else None)
 
 
 def _is_backwards(request: Request) -> bool:
