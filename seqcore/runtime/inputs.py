@@ -26,7 +26,7 @@ from seqcore.errors import (
 from seqcore.ops import Array, Arrays
 from seqcore.registry import registry
 from seqcore.runtime.planning import implementation_named
-from seqcore.spec.dtypes import DTYPES, numpy_dtype
+from seqcore.spec.dtypes import DTYPES, dtype_name, numpy_dtype
 from seqcore.spec.layers import AnyLayer
 from seqcore.spec.naming import nearest
 from seqcore.spec.outputs import state_names, state_units
@@ -66,7 +66,7 @@ class Engine:
         if isinstance(value, np.ndarray):
             if isinstance(value, np.ma.MaskedArray):
                 return None
-            return ArrayInfo(value.shape, value.dtype.name, "")
+            return ArrayInfo(value.shape, dtype_name(value.dtype), "")
         return self.backend.describe(value) if registry.for_array(value) else None
 
 
