@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seqcore.conformance import levels
 from seqcore.conformance.arrays import Arguments, arguments, cotangents_of
 from seqcore.conformance.laws import NotJudged, require
 from seqcore.conformance.levels import BOTH
@@ -16,7 +17,7 @@ from seqcore.conformance.model import MaskPattern, ValueCase
 from seqcore.conformance.subject import Subject
 from seqcore.conformance.tolerance import ADMITTED, Expected, Kind, expectation
 from seqcore.errors import PlanError
-from seqcore.spec.layers import GRU, LSTM, AnyLayer, Bidirectional, SimpleRNN, Stack
+from seqcore.spec.layers import GRU, LSTM, AnyCell, AnyLayer, Bidirectional, Stack
 from seqcore.spec.outputs import output_names, state_names, state_units
 
 Named = dict[str, NDArray[Any]]
@@ -24,12 +25,7 @@ Named = dict[str, NDArray[Any]]
 BATCH, TIME, FEATURES, UNITS = 3, 5, 4, 2
 """All different, so that no axis can stand for another."""
 
-CELLS: Mapping[str, AnyLayer] = {
-    "simple_rnn": SimpleRNN(UNITS, **BOTH),
-    "lstm": LSTM(UNITS, **BOTH),
-    "gru": GRU(UNITS, **BOTH),
-    "gru_reset_before": GRU(UNITS, reset_after=False, **BOTH),
-}
+CELLS: Mapping[str, AnyCell] = {name: make(UNITS, **BOTH) for name, make in levels.CELLS.items()}
 
 BIDIRECTIONAL = Bidirectional(LSTM(UNITS, **BOTH))
 
@@ -46,8 +42,8 @@ FEW: Mapping[str, AnyLayer] = {"lstm": CELLS["lstm"], "bidirectional": BIDIRECTI
 """Those of laws that need further shapes."""
 
 OTHERS: Mapping[str, AnyLayer] = {
-    "simple_rnn": CELLS["simple_rnn"],
-    "gru_reset_before": CELLS["gru_reset_before"],
+    "rnn": CELLS["rnn"],
+    "gru-before": CELLS["gru-before"],
     "stack": STACK,
 }
 """The layers that the full tier adds."""

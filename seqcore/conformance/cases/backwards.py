@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from seqcore.conformance import levels
 from seqcore.conformance.agreement import require_alike
-from seqcore.conformance.calls import UNITS, Call, draw, gradients_of, outputs_of
+from seqcore.conformance.calls import CELLS, UNITS, Call, draw, gradients_of, outputs_of
 from seqcore.conformance.laws import law, require, require_error
-from seqcore.conformance.levels import BOTH
 from seqcore.conformance.model import MaskPattern
 from seqcore.conformance.subject import Subject
 from seqcore.errors import SpecError
 from seqcore.spec.layers import GRU, LSTM, AnyCell, SimpleRNN
 
-CELLS: dict[str, AnyCell] = {
-    name: levels.CELLS[name](UNITS, **BOTH) for name in ("rnn", "lstm", "gru")
-}
+BACKWARDS = {name: CELLS[name] for name in ("rnn", "lstm", "gru")}
 
 
 def _turned(call: Call) -> Call:
@@ -33,7 +29,7 @@ def _patterns(subject: Subject) -> tuple[MaskPattern, ...]:
     return ("none", "holes", "right") if subject.supports("masks") else ("none",)
 
 
-@law("BACK-1", over=CELLS)
+@law("BACK-1", over=BACKWARDS)
 def reading_backwards_is_reading_flipped_input(subject: Subject, layer: AnyCell) -> None:
     """Sequence and state are those of the forward cell over flipped input and mask."""
     for pattern in _patterns(subject):
@@ -64,7 +60,7 @@ def the_reverse_of_the_reverse_is_the_whole(subject: Subject) -> None:
     require_alike(kept, forward, call, f"{call.layer}, flipped, order kept")
 
 
-@law("BACK-2", over=CELLS)
+@law("BACK-2", over=BACKWARDS)
 def keeping_the_order_flips_the_sequence_alone(subject: Subject, layer: AnyCell) -> None:
     """The sequence is in original time; states and single steps are as without."""
     for pattern in _patterns(subject):
@@ -90,7 +86,7 @@ def keeping_the_order_needs_a_reversed_cell(subject: Subject) -> None:
             cell(UNITS, keep_order=True)
 
 
-@law("BACK-3", over=CELLS)
+@law("BACK-3", over=BACKWARDS)
 def the_state_is_taken_after_the_first_step(subject: Subject, layer: AnyCell) -> None:
     """The final state belongs to step 0 of the input, and depends on it."""
     call = draw(subject, layer, "state backwards")
@@ -104,7 +100,7 @@ def the_state_is_taken_after_the_first_step(subject: Subject, layer: AnyCell) ->
         )
 
 
-@law("BACK-3", needs=("masks",), over=CELLS)
+@law("BACK-3", needs=("masks",), over=BACKWARDS)
 def lengths_count_from_the_start_of_original_time(subject: Subject, layer: AnyCell) -> None:
     """`lengths` is the mask with the padding at the input's end, read backwards too."""
     call = draw(subject, layer, "lengths backwards", mask="lengths")

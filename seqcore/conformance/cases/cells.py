@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seqcore.conformance import levels
 from seqcore.conformance.agreement import require_alike, require_right
 from seqcore.conformance.arrays import random_weights
 from seqcore.conformance.calls import (
     BATCH,
+    CELLS,
     FEATURES,
     TIME,
     UNITS,
@@ -57,9 +57,6 @@ SLOPES: dict[str, Callable[[float], float]] = {
 
 KINKS = {"relu": (0.0,), "hard_sigmoid": (-3.0, 3.0)}
 BOUNDS = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0)}
-
-CELLS: dict[str, AnyCell] = {name: make(UNITS, **BOTH) for name, make in levels.CELLS.items()}
-
 
 # --- ACT -----------------------------------------------------------------------------------------
 

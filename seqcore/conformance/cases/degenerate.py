@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from seqcore.conformance.agreement import require_alike, require_right, require_same
 from seqcore.conformance.calls import (
     BATCH,
+    CELLS,
     TIME,
     UNITS,
     Call,
@@ -173,10 +174,10 @@ def one_step_is_the_equations_once(subject: Subject) -> None:
         require_right(outputs_of(subject, call), expected, call, f"{layer} with time 1")
 
 
-CELLS: dict[str, AnyCell] = {"lstm": LSTM(UNITS, **BOTH), "gru": GRU(UNITS, **BOTH)}
+GATED = {name: CELLS[name] for name in ("lstm", "gru")}
 
 
-@law("DEG-3", over=CELLS)
+@law("DEG-3", over=GATED)
 def one_step_is_the_first_of_many(subject: Subject, layer: AnyCell) -> None:
     """The first step of a sequence is what the call with that step alone gives, both ways."""
     call = draw(subject, layer, "first of many")
@@ -194,7 +195,7 @@ def one_step_is_the_first_of_many(subject: Subject, layer: AnyCell) -> None:
     require_alike(outputs_of(subject, both), expected, first, f"{pair} with time 1")
 
 
-@law("MASK-5", "DEG-2", needs=("masks",), over=CELLS)
+@law("MASK-5", "DEG-2", needs=("masks",), over=GATED)
 def a_length_of_zero_is_a_row_without_steps(subject: Subject, layer: AnyCell) -> None:
     """Such a row gives what a call with no steps gives: its initial state."""
     call = draw(subject, layer, "length of zero", mask="lengths")
@@ -263,7 +264,7 @@ def with_no_steps_a_state_has_the_cotangents_of_its_outputs(subject: Subject, mo
     _require_state_gradients(subject, call, expected)
 
 
-@law("DEG-4", needs=("gradients",), over=CELLS)
+@law("DEG-4", needs=("gradients",), over=GATED)
 def with_no_steps_a_cell_passes_its_cotangents_on(subject: Subject, layer: AnyCell) -> None:
     """The gradient of each state of a cell is the cotangent of that state."""
     call = draw(subject, layer, "cotangents of a cell", time=0)

@@ -228,7 +228,7 @@ STEPS = 16
 CARRIES: dict[str, tuple[AnyLayer, dict[str, list[float]], float]] = {
     # Weights with which the state of one unit becomes exactly `state + scale * x` at each step:
     # gates that are 0, 0.5 or 1 exactly, and the linear activation.
-    "simple_rnn": (
+    "rnn": (
         SimpleRNN(1, activation="linear", **BOTH),
         {"kernel": [1], "recurrent_kernel": [1], "bias": [0]},
         1.0,
@@ -248,7 +248,7 @@ CARRIES: dict[str, tuple[AnyLayer, dict[str, list[float]], float]] = {
         },
         0.5,
     ),
-    "gru_reset_before": (
+    "gru-before": (
         GRU(
             1,
             activation="linear",
@@ -401,8 +401,8 @@ def _require_wide_sums(subject: Subject, call: Call, *, gradients: bool = True) 
 
 def sums_over_steps_are_wide(subject: Subject, dtype: str) -> None:
     """A kernel's gradient, a sum over all steps, is rounded once and not at each step."""
-    layer, numbers, _ = CARRIES["simple_rnn"]
-    call, _ = _counting(subject, dtype, "simple_rnn", 0.25)
+    layer, numbers, _ = CARRIES["rnn"]
+    call, _ = _counting(subject, dtype, "rnn", 0.25)
     kind = call.x.dtype
     random = subject.random("sums over steps")
     x, d = (random.integers(-63, 64, STEPS).astype(np.float64) for _ in range(2))
@@ -426,7 +426,7 @@ def sums_over_steps_are_wide(subject: Subject, dtype: str) -> None:
 
 for _dtype in HALF_DTYPES:
     for _name in CARRIES:
-        _tier: Any = "standard" if _name in ("simple_rnn", "lstm") else "full"
+        _tier: Any = "standard" if _name in ("rnn", "lstm") else "full"
         _over = {f"{_dtype}/{_name}": (_dtype, _name)}
         law("DTYPE-4", tier=_tier, needs=(_dtype,), over=_over)(states_are_rounded_at_each_step)
         law("DTYPE-4", tier=_tier, needs=(_dtype, "gradients"), over=_over)(

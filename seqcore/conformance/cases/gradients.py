@@ -325,7 +325,7 @@ def the_zero_initial_state_is_differentiated(subject: Subject, layer: AnyLayer) 
         require(bool((value != 0).all()), f"{layer}: expected {key} not 0", received=value)
 
 
-@law("GRAD-5", needs=("gradients",), over={**MAIN, "simple_rnn": CELLS["simple_rnn"]})
+@law("GRAD-5", needs=("gradients",), over={**MAIN, "rnn": CELLS["rnn"]})
 def pullbacks_can_be_called_again(subject: Subject, layer: AnyLayer) -> None:
     """Two pullbacks, called in turn with several cotangents, give what each gives at first."""
     calls = [draw(subject, layer, f"repeated use, {index}") for index in range(2)]

@@ -195,7 +195,7 @@ CARRYING = {
 }
 MORE_CARRYING = {
     "gru_carry": _carrying(MAIN["gru"]),
-    "simple_rnn_carry": _carrying(CELLS["simple_rnn"]),
+    "rnn_carry": _carrying(CELLS["rnn"]),
     "backwards_keep_order_carry": _carrying(KEPT),
 }
 
