@@ -407,6 +407,48 @@ def test_the_two_biases_of_a_gru_added_up(tmp_path: Any) -> None:
     assert found.step == 0
 
 
+@pytest.mark.parametrize(
+    ("counts", "name", "what"),
+    [
+        ((1, 0), "one of the two biases lost", "bias_hh is missing"),
+        ((0, 1), "one of the two biases lost", "bias_ih is missing"),
+        ((1, 2), "bias counted twice", "bias_hh was added"),
+        ((2, 0), "bias counted twice", "bias_ih stands for bias_hh"),
+    ],
+)
+def test_the_two_biases_of_an_lstm(
+    tmp_path: Any, counts: tuple[int, int], name: str, what: str
+) -> None:
+    """Their sum is all that the layer has, so that only torch's own structure explains it."""
+    state = to_torch(LEVELS, model(LEVELS, "float32").weights)
+    rng = np.random.default_rng(7)
+    state = {
+        key: rng.standard_normal(value.shape, dtype=np.float32) if "bias" in key else value
+        for key, value in state.items()
+    }
+    write_pt(tmp_path / "known.pt", state)
+    for key in state:
+        for bias, count in zip(("bias_ih", "bias_hh"), counts, strict=True):
+            if bias in key:
+                state[key] = state[key] * np.float32(count)
+    write_pt(tmp_path / "port.pt", state)
+    (cause,) = verify(read(tmp_path / "known.pt"), read(tmp_path / "port.pt")).causes
+    assert cause.name == name
+    assert what in cause.cause
+
+
+def test_an_order_of_gates_is_told_as_the_library_has_it(tmp_path: Any) -> None:
+    state = to_torch(LSTM, model(LSTM, "float32").weights)
+    write_pt(tmp_path / "known.pt", state)
+    layer, weights = read(tmp_path / "known.pt").layer, dict(read(tmp_path / "known.pt").weights)
+    for key, value in weights.items():
+        i, f, g, o = np.split(value, 4, axis=-1)
+        weights[key] = np.concatenate([i, f, o, g], axis=-1)
+    (cause,) = verify(read(tmp_path / "known.pt"), Model("port", OWN, layer, weights)).causes
+    assert cause.cause.count("where") == 1
+    assert "i f g o (torch's, Keras's) where i f o g (Core ML's) is read" in cause.cause
+
+
 def test_a_recurrent_kernel_that_fits_without_being_transposed(tmp_path: Any) -> None:
     layer = LAYERS["rnn"]
     known = model(layer)

@@ -44,18 +44,21 @@ class Mistake:
     wiring: Wiring = RIGHT
 
 
-def mistakes(levels: Sequence[Level], *, padded: bool = True) -> Iterator[Mistake]:
+def mistakes(
+    levels: Sequence[Level], *, padded: bool = True, origin: str = ""
+) -> Iterator[Mistake]:
     """Yield a model with each known mistake that changes it: made everywhere, and in parts of it.
 
     Args:
         levels: The model.
         padded: Whether it runs with lengths.
+        origin: The name of the format that it comes from, for the words.
     """
     levels = tuple(levels)
     for name, cause, remedy, wiring in _wirings(levels, padded):
         yield Mistake(name, cause, remedy, levels, wiring)
     parts = _parts(levels)
-    for name, cause, remedy, change in _changes(levels):
+    for name, cause, remedy, change in _changes(levels, origin):
         changed = dict(_changed(levels, change))
         places: dict[frozenset[_Place], str] = {}
         for where, part in parts.items():
@@ -66,19 +69,21 @@ def mistakes(levels: Sequence[Level], *, padded: bool = True) -> Iterator[Mistak
                 what = f"{cause} ({where} alone)" if where else cause
                 made = _with_cells(levels, {place: changed[place] for place in part})
                 yield Mistake(name, what, remedy, made)
-    if any(len(level.cells) == 2 for level in levels):
+    paired = [i for i, level in enumerate(levels) if len(level.cells) == 2]
+    for those in [paired, *([i] for i in paired if len(paired) > 1)] if paired else ():
+        where = "" if those == paired else f" (layers.{those[0]} alone)"
         yield Mistake(
             "directions swapped",
-            "the forward cell has the backward one's weights, and the other way round",
+            f"the forward cell has the backward one's weights, and the other way round{where}",
             "exchange the two",
-            tuple(_swapped(level) for level in levels),
+            tuple(_swapped(level) if i in those else level for i, level in enumerate(levels)),
         )
 
 
 def _wirings(levels: Sequence[Level], padded: bool) -> Iterator[tuple[str, str, str, Wiring]]:
     """Yield the mistakes in how a model is run, without those that it cannot have."""
-    both = any(len(level.cells) == 2 for level in levels)
-    joined_last = len(levels[-1].cells) == 2
+    pairs = sum(len(level.cells) == 2 for level in levels)
+    both, joined_last = pairs > 0, len(levels[-1].cells) == 2
     if both:
         yield (
             "unflipped backward direction",
@@ -96,23 +101,55 @@ def _wirings(levels: Sequence[Level], padded: bool) -> Iterator[tuple[str, str, 
             "backward direction first",
             "the backward direction's outputs stand before the forward one's",
             "exchange the halves of the last axis",
-            Wiring(backward_first=True),
+            Wiring(backward_first="every"),
+        )
+    if joined_last and pairs > 1:
+        yield (
+            "backward direction first",
+            "the last level's backward outputs stand before its forward ones",
+            "exchange the halves of the last axis",
+            Wiring(backward_first="last"),
         )
     if joined_last:
         yield (
+            "backward direction left out",
+            "the forward direction's outputs alone are returned",
+            "return those of both",
+            Wiring(backward=False),
+        )
+        yield (
             "last step taken for the joined final state",
-            "out[:, -1] is returned, in which the backward direction has seen one step only",
+            "out[:, -1] is returned, "
+            + ("which for short rows is padding, and " if padded else "")
+            + "in which the backward direction has seen one step only",
             "join the final states of both directions",
-            Wiring(last_step=True),
+            Wiring(last_step="last"),
+        )
+    if joined_last and padded:
+        yield (
+            "last valid step taken for the joined final state",
+            "out[rows, lengths - 1] is returned, in which the backward direction has seen one step",
+            "join the final states of both directions",
+            Wiring(last_step="valid"),
         )
     elif padded:
         yield (
             "last step taken for the final state",
             "out[:, -1] is returned, which for short rows is padding",
             "take the final state, or the step at each row's length",
-            Wiring(last_step=True),
+            Wiring(last_step="last"),
         )
     if padded:
+        for longer, cause in (
+            (-1, "each row's last valid step is taken for padding"),
+            (1, "the first step of each row's padding is taken for valid"),
+        ):
+            yield (
+                "lengths off by one",
+                cause,
+                "step t is valid where t < length",
+                Wiring(longer=longer),
+            )
         yield (
             "lengths ignored",
             "the padding is read like input",
@@ -137,14 +174,18 @@ def _wirings(levels: Sequence[Level], padded: bool) -> Iterator[tuple[str, str, 
             "lengths ignored by the last step",
             "out[:, -1] is returned, and the padding is read like input",
             "hand the lengths or the mask on, and join the final states of both directions",
-            Wiring(lengths="none", last_step=True),
+            Wiring(lengths="none", last_step="last"),
         )
-    for last_step, more in ((False, ""), (True, ", and out[:, -1] is returned")):
+    wirings = (
+        (Wiring(time_first=True), ""),
+        (Wiring(time_first=True, last_step="last"), ", and out[:, -1] is returned"),
+    )
+    for wiring, more in wirings:
         yield (
             "batch and time swapped",
             f"the first axis of the input is taken for time{more}",
             "set batch_first, or swap the axes",
-            Wiring(time_first=True, last_step=last_step),
+            wiring,
         )
     if any(isinstance(cell, LSTM) for level in levels for cell in level.cells):
         yield (
@@ -155,6 +196,9 @@ def _wirings(levels: Sequence[Level], padded: bool) -> Iterator[tuple[str, str, 
         )
 
 
+_OWNERS = {"torch": "torch's", "keras": "Keras's", "onnx": "ONNX's", "haiku": "Haiku's"}
+"""How the library of a format is called here."""
+
 _LIBRARIES = {
     "ifgo": "torch's, Keras's", "iofg": "ONNX's", "igfo": "Haiku's", "ifog": "Core ML's",
     "zrn": "Keras's, ONNX's", "rzn": "torch's, cuDNN's", "rnz": "Core ML's",
@@ -163,30 +207,57 @@ _LIBRARIES = {
 
 _KINDS = {
     "all weights": ("kernel", "recurrent_kernel", "bias", "recurrent_bias"),
+    "the kernels": ("kernel", "recurrent_kernel"),
     "the recurrent kernel": ("recurrent_kernel",),
     "the kernel": ("kernel",),
     "the biases": ("bias", "recurrent_bias"),
 }
 
 
-def _changes(levels: Sequence[Level]) -> Iterator[tuple[str, str, str, Change]]:
+_TWO = {"the input's bias": ("bias",), "the recurrent bias": ("recurrent_bias",)}
+"""Of a cell that has both."""
+
+_KERNELS = {
+    "the kernels": ("kernel", "recurrent_kernel"),
+    "the kernel": ("kernel",),
+    "the recurrent kernel": ("recurrent_kernel",),
+}
+
+
+def _changes(levels: Sequence[Level], origin: str) -> Iterator[tuple[str, str, str, Change]]:
     """Yield the mistakes in a cell's weights, for the kinds of cells that there are."""
     kinds = dict.fromkeys(type(cell) for level in levels for cell in level.cells)
+    two_biases = any("recurrent_bias" in mine for level in levels for mine in level.weights)
     for kind in kinds:
-        yield from _orders(kind)
+        yield from _orders(kind, _KINDS, origin)
+    if two_biases:
+        yield from _orders(GRU, _TWO, origin)
     yield (
         "transposed recurrent kernel",
         "each gate's recurrent kernel is transposed",
         "transpose it: h @ W and W @ h take it differently",
         _with(recurrent_kernel=_transposed),
     )
+    yield (
+        "transposed kernel",
+        "each gate's kernel, which is square, is transposed",
+        "transpose it: x @ W and W @ x take it differently",
+        _with(kernel=_transposed),
+    )
+    for what, names in _KERNELS.items():
+        yield (
+            "reshaped kernel",
+            f"the numbers of {what} were put into the other shape in the order that they had",
+            "transpose instead of reshaping",
+            _with(**dict.fromkeys(names, _reshaped)),
+        )
     if LSTM in kinds:
         for sign, cause in (
             (-1, "the forget gate's bias lacks 1, which the source adds by itself or has in it"),
             (1, "the forget gate's bias has 1 too much, which the target adds by itself"),
         ):
             yield ("forget bias of 1", cause, "set it once", _forget(float(sign)))
-    if GRU in kinds:
+    if two_biases:
         yield (
             "summed GRU biases",
             "the two biases were added up, and the new gate's recurrent one is not reset any more",
@@ -199,6 +270,13 @@ def _changes(levels: Sequence[Level]) -> Iterator[tuple[str, str, str, Change]]:
             "exchange the rows",
             _biases_swapped,
         )
+        yield (
+            "bias counted twice",
+            "the recurrent bias was added to the input's, and handed on as well",
+            "hand each on once",
+            _doubled,
+        )
+    if GRU in kinds:
         yield (
             "reset form",
             "the reset gate acts on the other side of the recurrent product",
@@ -217,12 +295,18 @@ def _changes(levels: Sequence[Level]) -> Iterator[tuple[str, str, str, Change]]:
         "hand them on",
         _without("bias", "recurrent_bias"),
     )
-    if GRU in kinds:
+    if two_biases:
         yield (
             "lost recurrent bias",
             "the recurrent bias (bias_hh) is missing",
             "hand it on",
             _without("recurrent_bias"),
+        )
+        yield (
+            "lost input bias",
+            "the input's bias (bias_ih) is missing",
+            "hand it on",
+            _without_input_bias,
         )
     for field, values in (
         ("recurrent_activation", ("sigmoid", "hard_sigmoid")),
@@ -237,23 +321,29 @@ def _changes(levels: Sequence[Level]) -> Iterator[tuple[str, str, str, Change]]:
             )
 
 
-def _orders(kind: type[AnyCell]) -> Iterator[tuple[str, str, str, Change]]:
+def _orders(
+    kind: type[AnyCell], what_moves: Mapping[str, tuple[str, ...]], origin: str
+) -> Iterator[tuple[str, str, str, Change]]:
     ours = canonical(kind)
-    for what, names in _KINDS.items():
+    for what, names in what_moves.items():
         for order in map("".join, itertools.permutations(ours)):
             if order != ours:
-                cause = f"the gates of {what} stand as {_stand(order, ours)}"
+                cause = f"the gates of {what} stand as {_stand(order, ours, origin)}"
                 yield "gate order", cause, "reorder the blocks", _order(kind, names, order)
 
 
-def _stand(order: str, ours: str) -> str:
+def _stand(order: str, ours: str, origin: str) -> str:
     """Return which order is read as which, in the libraries that have such ones."""
-    pairs = [
-        f"{_shown(source)} where {_shown(target)} is read"
+    known = [
+        (source, target)
         for source, target in itertools.permutations(_LIBRARIES, 2)
         if set(source) == set(target) == set(ours)
         and order == "".join(source[target.index(gate)] for gate in ours)
     ]
+    # That of the library which the weights come from, if it has one that explains it.
+    owner = _OWNERS.get(origin, "nobody's")
+    known = [pair for pair in known if owner in _LIBRARIES[pair[0]]] or known
+    pairs = [f"{_shown(source)} where {_shown(target)} is read" for source, target in known]
     return ", or ".join(pairs) or f"{' '.join(order)} where {' '.join(ours)} is read"
 
 
@@ -283,7 +373,15 @@ def _with(**functions: Callable[[AnyCell, Any], Any]) -> Change:
     return change
 
 
+def _reshaped(cell: AnyCell, values: Any) -> Any:
+    if values.shape[0] == values.shape[1]:
+        return values  # transposed, no more
+    return np.ascontiguousarray(values.T).reshape(values.shape)
+
+
 def _transposed(cell: AnyCell, values: Any) -> Any:
+    if len(values) != cell.units:
+        return values  # no port could take it for right
     return np.concatenate([block.T for block in np.split(values, cell.blocks, axis=1)], axis=1)
 
 
@@ -310,6 +408,18 @@ def _biases_swapped(cell: AnyCell, weights: Weights) -> _Cell:
         return cell, weights
     bias, other = weights["bias"], weights["recurrent_bias"]
     return cell, {**weights, "bias": other, "recurrent_bias": bias}
+
+
+def _doubled(cell: AnyCell, weights: Weights) -> _Cell:
+    if "recurrent_bias" not in weights:
+        return cell, weights
+    return cell, {**weights, "bias": weights["bias"] + weights["recurrent_bias"]}
+
+
+def _without_input_bias(cell: AnyCell, weights: Weights) -> _Cell:
+    if "recurrent_bias" not in weights:
+        return cell, weights  # its one bias is that of "lost bias"
+    return cell, {**weights, "bias": np.zeros_like(weights["bias"])}
 
 
 def _reset(cell: AnyCell, weights: Weights) -> _Cell:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ from seqcore.spec.dtypes import DTYPES, numpy_dtype
 from seqcore.spec.naming import nearest
 from seqcore.spec.outputs import state_names
 from seqcore.verify.mistakes import Mistake, mistakes
+from seqcore.verify.two_biases import two_biases
 from seqcore.verify.wiring import FINAL, RIGHT, Named, by_equations, run, turned, valid
 
 BATCH, TIME = 4, 9
@@ -147,7 +149,7 @@ def verify(
     dtype = max(map(_dtype, read), key=eps_of)
     x, lengths = _drawn(sizes[0], seed) if x is None else _checked(x, lengths)
     tell("finding how much rounding may do")
-    trial = _Trial(models[0].name, read[0], x, lengths, dtype, seed)
+    trial = _Trial(models[0], read[0], x, lengths, dtype, seed)
     rows: list[Difference] = []
     not_run: dict[str, str] = {}
     found = []
@@ -173,13 +175,14 @@ class _Trial:
 
     def __init__(
         self,
-        name: str,
+        model: Model,
         levels: Sequence[Level],
         x: NDArray[Any],
         lengths: NDArray[Any] | None,
         dtype: str,
         seed: int,
     ) -> None:
+        self._model = model
         self._levels = levels
         layer, weights = assemble(levels, return_state=True)
         narrow = {name: value.astype(numpy_dtype(dtype)) for name, value in weights.items()}
@@ -195,7 +198,7 @@ class _Trial:
         for output, value in self._reference.outputs.items():
             if not np.isfinite(value).all():
                 raise InputError(
-                    f"{name}: {output} is not finite for this input, so that nothing can be "
+                    f"{model.name}: {output} is not finite for this input, so that nothing can be "
                     "compared; expected finite weights, and an input as the model knows it"
                 )
 
@@ -278,7 +281,9 @@ class _Trial:
         if not all(np.isfinite(value).all() for value in target.values()):
             return ()
         found = []
-        for count, mistake in enumerate(mistakes(self._levels, padded=self._lengths is not None)):
+        padded, origin = self._lengths is not None, self._model.format
+        known = mistakes(self._levels, padded=padded, origin=origin)
+        for count, mistake in enumerate(itertools.chain(two_biases(self._model), known)):
             if count % _EVERY == 0:
                 tell(f"searching for the mistake, {count} tried")
             if not self._may_be(mistake, target):

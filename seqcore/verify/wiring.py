@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,12 @@ class Wiring:
         flips_within: Whether they are, but for each row's valid steps, which stay reversed.
         reverses: Whether the backward direction reads the input reversed.
         lengths: Which directions know the lengths: `"both"`, `"forward"` or `"none"`.
-        backward_first: Whether the backward direction's outputs come before the forward one's.
-        last_step: Whether the output at the last step is taken for the joined final state.
+        longer: By how many steps each row is taken for longer than it is.
+        backward_first: Where the backward direction's outputs come before the forward one's: in
+            `"every"` level, in the `"last"`, or nowhere.
+        backward: Whether the last level's backward direction is there.
+        last_step: Which output is taken for the joined final state: that of the `"last"` step, of
+            each row's last `"valid"` step, or none.
         time_first: Whether the first axis of x is taken for time.
         swaps_states: Whether h and c are taken for one another in what is returned.
     """
@@ -43,11 +47,19 @@ class Wiring:
     flips: bool = True
     flips_within: bool = False
     reverses: bool = True
-    lengths: str = "both"
-    backward_first: bool = False
-    last_step: bool = False
+    lengths: Literal["both", "forward", "none"] = "both"
+    longer: int = 0
+    backward_first: Literal["", "every", "last"] = ""
+    backward: bool = True
+    last_step: Literal["", "last", "valid"] = ""
     time_first: bool = False
     swaps_states: bool = False
+
+    @property
+    def inner(self) -> Wiring:
+        """The same for a level that is not the last."""
+        swapped = self.backward_first == "every"
+        return replace(self, backward=True, backward_first="every" if swapped else "")
 
 
 RIGHT = Wiring()
@@ -109,20 +121,26 @@ def run(
     """
     if wiring.time_first:
         x, lengths = x.swapaxes(0, 1), None
-    mask = None if lengths is None else np.arange(x.shape[1]) < np.asarray(lengths)[:, None]
+    mask = None
+    if lengths is not None:
+        known = np.asarray(lengths) + wiring.longer
+        mask = np.arange(x.shape[1]) < known[:, None]
     outputs: Named = {}
     y = x
     for index, level in enumerate(levels):
         prefix = f"layers_{index}_" if len(levels) > 1 else ""
-        y, final, states = _level(level, y, mask, wiring, cell_run)
+        last = index == len(levels) - 1
+        y, final, states = _level(level, y, mask, wiring if last else wiring.inner, cell_run)
         outputs |= {prefix + name: value for name, value in states.items()}
         outputs[FINAL] = final
         if mask is not None and turned([level]):
             mask = mask[:, ::-1]
     if wiring.time_first:
         y = y.swapaxes(0, 1)
-    if wiring.last_step:
+    if wiring.last_step == "last":
         outputs[FINAL] = y[:, -1]
+    elif wiring.last_step == "valid" and lengths is not None:
+        outputs[FINAL] = y[np.arange(len(y)), np.asarray(lengths) - 1]
     return {"y": y, **outputs}
 
 
@@ -155,6 +173,8 @@ def _level(
     if wiring.backward_first:
         sequences.reverse()
         finals.reverse()
+    if not wiring.backward:
+        sequences, finals = sequences[:1], finals[:1]
     return _merged(level, sequences), _merged(level, finals), states
 
 
