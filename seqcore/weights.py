@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqcore.errors import FileError, SeqcoreError
-from seqcore.files import replacing
+from seqcore.files import reading, replacing
 from seqcore.runtime.inputs import neutral_weights, read_weights, reading_engine
 from seqcore.spec.description import from_json, to_json
 from seqcore.spec.dtypes import numpy_dtype
@@ -71,22 +71,16 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], 
     Raises:
         FileError: if the file is absent, truncated, or not such a file.
     """
-    from pathlib import Path
-
     from safetensors import SafetensorError, deserialize
 
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
-    except (TypeError, ValueError) as error:
-        raise FileError(f"load: received {path!r}, expected the path of a file: {error}") from None
+    with reading(path) as (file, _):
+        content = file.read()
     try:
         tensors = deserialize(content)  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise FileError(
-            f"{path}: not a safetensors file, or a truncated one: {error}; expected a file that "
-            "seqcore.save wrote"
+            f"{path}: not a safetensors file, or a truncated one: {error}; expected a file of "
+            "seqcore.save, or of a library that writes safetensors"
         ) from None
     # The header is sound, now that the deserializer has been through it.
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])

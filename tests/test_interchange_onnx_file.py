@@ -235,7 +235,7 @@ def test_paths_that_are_no_files(tmp_path: Path) -> None:
         (tmp_path, "cannot be read|not a plain file"),
         (tmp_path / "pipe", "not a plain file"),
         ("a\0b", "cannot be read"),
-        (7, "received 7, expected a file's path"),
+        (7, "7: cannot be read: .*expected the path of a file"),
     ):
         with pytest.raises(sc.FileError, match=message):
             read_onnx(path)  # type: ignore[arg-type]

@@ -664,20 +664,20 @@ def returning(value: Any) -> Function:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (None, "what, in place 0, is NoneType, expected an array"),
+        (None, "NoneType in place 0, and arrays are what is compared"),
         ((), "no array, and there are y, final, h, c to compare"),
         ({}, "no array"),
-        ("text", "is str, expected an array"),
-        (3.5, "is float, expected an array"),
-        ([[1.0, 2.0]], "is list, expected an array"),
-        ((Y, (H, C)), "what, in place 1, is tuple, expected an array"),
+        ("text", "str in place 0, and arrays"),
+        (3.5, "float in place 0, and arrays"),
+        ([[1.0, 2.0]], "list in place 0, and arrays"),
+        ((Y, (H, C)), "tuple in place 1, and arrays"),
         ((Y, H, C, H), "4 arrays, and there are y, h, c to compare"),
         ({"out": Y}, "'out', and there are y, final, h, c to compare"),
         ({"y": Y, "hh": H}, "'hh' .did you mean 'h'.., and there are"),
         ({5: Y}, "5, and there are"),
         (Y[0, 0], r"final of shape \(3,\) for x \(3, 6, 4\)"),
         (Y[None], r"final of shape \(1, 3, 6, 3\)"),
-        (np.float64(3.0), "is float64, expected an array"),
+        (np.float64(3.0), "float64 in place 0, and arrays"),
         (Y.swapaxes(0, 1), r"y of shape \(6, 3, 3\) for x \(3, 6, 4\); swap its first two axes"),
         (Y[:, :5], r"y of shape \(3, 5, 3\) for x \(3, 6, 4\); expected"),
         ((Y, H[None], C[None]), r"h of shape \(1, 3, 3\)"),
@@ -711,7 +711,10 @@ def test_a_function_that_raises(error: BaseException) -> None:
     def forward(x: Any, lengths: Any) -> Any:
         raise error
 
-    message = f"^port:forward: raised {type(error).__name__}: .*expected a function of x"
+    message = (
+        rf"^port:forward: raised {type(error).__name__} \(test_verify.py, line \d+\): .*"
+        "expected a function of x"
+    )
     with pytest.raises(ArgumentError, match=message):
         verify(KNOWN, Function("port:forward", forward))
 
@@ -729,6 +732,17 @@ def test_a_function_of_x_alone() -> None:
         ArgumentError, match=r"raised TypeError: .*2 were given; expected a function"
     ):
         verify(KNOWN, Function("port", lambda x: x))  # type: ignore[arg-type, misc]
+
+
+def test_a_function_gets_the_whole_lengths_where_none_are_given() -> None:
+    given = []
+
+    def forward(x: Any, lengths: Any) -> Any:
+        given.append(lengths.tolist())
+        return RIGHT.call(x, lengths)
+
+    assert verify(KNOWN, Function("f", forward), x=draw()).agree
+    assert given == [[6, 6, 6]]
 
 
 def test_a_function_gets_arrays_of_its_own() -> None:

@@ -148,6 +148,20 @@ def test_files_that_are_absent_or_unreadable(tmp_path: Path) -> None:
     for path in (tmp_path / "absent", tmp_path, tmp_path / "no" / "folder"):
         with pytest.raises(sc.FileError, match="cannot be read"):
             sc.load(path)
+    with pytest.raises(sc.FileError, match="expected the path of a file"):
+        sc.load(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes and devices in the file system")
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".keras", ".weights.h5", ".onnx"])
+def test_what_never_ends_is_no_file(suffix: str, tmp_path: Path) -> None:
+    """A device gives bytes for ever, and a pipe waits for somebody to write."""
+    pipe, device = tmp_path / f"pipe{suffix}", tmp_path / f"device{suffix}"
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    for path in (pipe, device):
+        with pytest.raises(sc.FileError, match="not a plain file"):
+            sc.interchange.read(path)
 
 
 @pytest.mark.clause("DESC-5")

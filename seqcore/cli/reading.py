@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from seqcore.cli.csv_file import read_csv
 from seqcore.errors import DtypeError, FileError, SeqcoreError, ShapeError
+from seqcore.files import reading
 from seqcore.spec.dtypes import DTYPES, numpy_dtype
 from seqcore.spec.layers import AnyLayer
 from seqcore.spec.naming import nearest
@@ -243,12 +244,9 @@ def _check(path: Path, opened: Input) -> None:
 
 
 def _check_readable(path: Path) -> None:
-    """Raise the error of a file that is absent or may not be read, as one of ours."""
-    try:
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+    """Check that a file is there, is a plain one and may be read."""
+    with reading(path):
+        pass
 
 
 def _check_stored(subject: str, dtype: np.dtype[Any]) -> None:

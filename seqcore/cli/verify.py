@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,11 @@ from seqcore.cli.progress import show_stages
 
 if TYPE_CHECKING:
     from seqcore.cli.common import Subparsers
+    from seqcore.interchange.models import Model
     from seqcore.verify import Verification
+
+_MOST_NUMBERS = 2**24
+"""In an input: the models and the reference run it several times."""
 
 _BLUNT = 1e-2
 """A limit, in numbers of about 1, beyond which a mistake may be hidden."""
@@ -90,6 +95,7 @@ def _input(args: argparse.Namespace, *models: Any) -> tuple[Any, Any]:
         return None, None
     dtype = next(iter(known.weights.values())).dtype.name
     with open_input(args.input, known.layer, dtype, args.sequence_column) as opened:
+        _check_size(args.input, opened.x.shape, known)
         ((x, given),) = opened.batches(max(1, opened.x.shape[0]))
     lengths = given.pop("lengths")
     for name, value in given.items():
@@ -99,6 +105,29 @@ def _input(args: argparse.Namespace, *models: Any) -> tuple[Any, Any]:
                 "lengths alone"
             )
     return x, lengths
+
+
+def _check_size(path: Path, shape: tuple[int, ...], model: Model) -> None:
+    """Check the shape of an input before it is read as a whole.
+
+    Raises:
+        ShapeError: if the model does not take it, or it is larger than a comparison needs.
+    """
+    from seqcore.errors import ShapeError
+    from seqcore.spec.weights import cells
+
+    prefix, _, _ = next(cells(model.layer, 1))
+    features = model.weights[f"{prefix}kernel"].shape[0]
+    if shape[2] != features:
+        raise ShapeError(
+            f"{path}: x has shape {shape}, expected (batch, time, {features}): {model.name} takes "
+            f"{features} features"
+        )
+    if math.prod(shape) > _MOST_NUMBERS:
+        raise ShapeError(
+            f"{path}: x has shape {shape}, {math.prod(shape)} numbers, expected at most "
+            f"{_MOST_NUMBERS}; a few rows prove as much"
+        )
 
 
 def _print(found: Verification) -> None:

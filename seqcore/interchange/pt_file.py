@@ -19,7 +19,6 @@ import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from seqcore.errors import ConversionError, FileError
-from seqcore.files import replacing
+from seqcore.files import reading, replacing
 from seqcore.spec.dtypes import DTYPES, numpy_dtype
 
 Array = NDArray[Any]
@@ -73,17 +72,10 @@ def read_pt(path: str | os.PathLike[str]) -> dict[str, Array]:
             tensors of a state_dict, as a whole module that was saved does.
     """
     try:
-        place = Path(path)
-    except TypeError as error:
-        raise FileError(f"read_pt: received {path!r}, expected the path of a file") from error
-    try:
-        with place.open("rb") as file:
+        with reading(path) as (file, size):
             _check_start(path, file.read(16))
-            size = file.seek(0, os.SEEK_END)
             with zipfile.ZipFile(file) as archive:
                 tree = _Machine(_Storages(path, archive, size)).run()
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror or error}") from error
     except _DAMAGES as error:
         reason = str(error)[:200] or type(error).__name__
         raise FileError(f"{path}: damaged, or not written by torch.save: {reason}") from None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,10 +50,10 @@ class Function:
 
     Attributes:
         name: What it is called in messages.
-        call: Takes x (batch, time, features) and the lengths (batch,) or None, NumPy arrays, and
-            returns the sequence (batch, time, units), or the final output (batch, units); or a
-            tuple of one of them and the states, each (batch, units), in the order of the output
-            contract; or a mapping of `y`, `final` and the states, as many as there are, by name.
+        call: Takes x (batch, time, features) and the lengths (batch,), NumPy arrays, and returns
+            the sequence (batch, time, units), or the final output (batch, units); or a tuple of
+            one of them and the states, each (batch, units), in the order of the output contract;
+            or a mapping of `y`, `final` and the states, as many as there are, by name.
     """
 
     name: str
@@ -204,7 +206,8 @@ class _Trial:
 
     def called(self, function: Function) -> Named:
         """Return what a function returns, by name."""
-        lengths = None if self._lengths is None else self._lengths.copy()
+        batch, time = self._x.shape[:2]
+        lengths = np.full(batch, time) if self._lengths is None else self._lengths.copy()
         expected = (
             "expected a function of x (batch, time, features) and lengths (batch,) that returns y "
             "(batch, time, units), or the final output (batch, units), or a tuple of one of them "
@@ -214,11 +217,12 @@ class _Trial:
             returned = function.call(self._x.copy(), lengths)
         except (Exception, SystemExit) as error:  # the user's own function may raise anything
             raise ArgumentError(
-                f"{function.name}: raised {type(error).__name__}: {error}; {expected}"
+                f"{function.name}: raised {type(error).__name__}{_where(error)}: {error}; "
+                f"{expected}"
             ) from error
         try:
             found = self._by_name(returned)
-        except (ConversionError, ArgumentError) as error:
+        except ArgumentError as error:
             raise ArgumentError(f"{function.name}: returned {error}; {expected}") from None
         return valid(self._levels, found, self._lengths)
 
@@ -353,12 +357,11 @@ class _Trial:
         """Return arrays by name.
 
         Raises:
-            ArgumentError: if one is none of a model's results.
-            ConversionError: if one is no array.
+            ArgumentError: if one is no array, or none of a model's results.
         """
         if not isinstance(returned, Mapping):
             values = returned if isinstance(returned, tuple | list) else (returned,)
-            arrays = [array(f"what, in place {i},", value) for i, value in enumerate(values)]
+            arrays = [_array(f"in place {i}", value) for i, value in enumerate(values)]
             names = ["y" if arrays and arrays[0].ndim == 3 else FINAL, *self._states]
             if len(arrays) > len(names):
                 raise ArgumentError(
@@ -375,7 +378,7 @@ class _Trial:
                     f"{name!r}{nearest(str(name), known)}, and there are {', '.join(known)} to "
                     "compare"
                 )
-            found[name] = array(f"what, as {name},", value)
+            found[name] = _array(f"as {name}", value)
             if found[name].dtype.name not in DTYPES:
                 raise ArgumentError(
                     f"{name} as {found[name].dtype.name}, and numbers to compare are one of "
@@ -387,6 +390,22 @@ class _Trial:
                 swap = "; swap its first two axes" if shape[:2] == steps[::-1] else ""
                 raise ArgumentError(f"{name} of shape {shape} for x {self._x.shape}{swap}")
         return found
+
+
+def _where(error: BaseException) -> str:
+    """Return the line of the user's own file at which an error was raised, or on its way there."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is our call
+    mine = [frame for frame in frames if frame.filename == frames[0].filename]
+    return f" ({Path(mine[-1].filename).name}, line {mine[-1].lineno})" if mine else ""
+
+
+def _array(where: str, value: Any) -> NDArray[Any]:
+    try:
+        return array(where, value)
+    except ConversionError:
+        raise ArgumentError(
+            f"{type(value).__name__} {where}, and arrays are what is compared"
+        ) from None
 
 
 def _features(levels: Sequence[Level]) -> int:

@@ -27,7 +27,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from seqcore.errors import FileError
-from seqcore.files import replacing
+from seqcore.files import reading, replacing
 from seqcore.interchange.keras import keras_config
 from seqcore.interchange.keras.hdf5 import LARGEST_TEXT, Hdf5, h5py
 from seqcore.spec.layers import AnyLayer, Bidirectional, Stack
@@ -55,17 +55,9 @@ def read_keras(path: str | os.PathLike[str]) -> Structure:
         FileError: if the file is absent, truncated, not such a file, or holds what Keras does not
             write.
     """
-    try:
-        place = Path(path)
-        with place.open("rb") as file:
-            start = file.read(4)
-            size = file.seek(0, os.SEEK_END)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
-    except (TypeError, ValueError) as error:
-        raise FileError(
-            f"read_keras: received {path!r}, expected the path of a file: {error}"
-        ) from None
+    with reading(path) as (file, size):
+        start = file.read(4)
+    place = Path(path)
     if start == b"PK\x03\x04":
         return _archive(place, size)
     with Hdf5(place, place, size) as content:

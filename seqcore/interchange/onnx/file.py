@@ -8,15 +8,13 @@ Source: https://onnx.ai/onnx/repo-docs/ExternalData.html.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from seqcore.errors import ConversionError, FileError
-from seqcore.files import replacing
+from seqcore.files import reading, replacing
 from seqcore.interchange.onnx import library, model_of
 from seqcore.interchange.onnx.graph import short
 from seqcore.interchange.onnx.tensor import DTYPES, count_of, kind_of, shown
@@ -34,19 +32,15 @@ def read_onnx(path: str | os.PathLike[str]) -> Any:
         ConversionError: if onnx is not installed.
     """
     library()
-    try:
-        file = Path(path)
-    except TypeError as error:
-        raise FileError(f"read_onnx: received {path!r}, expected a file's path") from error
-    with _opened(file, file) as (opened, size):
+    with reading(path) as (file, size):
         if size > MOST_BYTES:
             raise FileError(f"{path}: has {size} bytes, expected at most {MOST_BYTES}")
-        content = _exactly(file, opened, size)
+        content = _exactly(path, file, size)
     try:
         model = model_of(content)
     except ConversionError as error:
         raise FileError(f"{path}: {str(error).removeprefix('from onnx: ')}") from None
-    _Beside(file, MOST_BYTES - size).load(model)
+    _Beside(Path(path), MOST_BYTES - size).load(model)
     return model
 
 
@@ -106,7 +100,8 @@ class _Beside:
                 f"{shown(tensor)}"
             )
         name = entries.get("location", "")
-        with _opened(self._file, self._place(subject, name)) as (file, size):
+        place = self._place(subject, name)
+        with reading(place, f"{self._file}: {short(place.name)} beside it") as (file, size):
             # No byte twice, so that a small file cannot fill the memory.
             self._unread[name] = self._unread.get(name, size) - length
             self._left -= length
@@ -143,32 +138,8 @@ class _Beside:
         return place
 
 
-@contextlib.contextmanager
-def _opened(model: Path, place: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """Open a plain file, and say its size.
-
-    Raises:
-        FileError: if it is none, naming the model.
-    """
-    subject = f"{model}" if place == model else f"{model}: {short(place.name)} beside it"
-    try:
-        # Not blocking: a pipe would wait for a writer.
-        file = os.fdopen(os.open(place, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise FileError(f"{subject}: cannot be read: {reason}") from None
-    with file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise FileError(f"{subject}: is not a plain file, expected one")
-        yield file, status.st_size
-
-
-def _exactly(model: Path, file: BinaryIO, length: int) -> bytes:
-    try:
-        content = file.read(length)
-    except OSError as error:
-        raise FileError(f"{model}: cannot be read: {error.strerror}") from error
+def _exactly(model: str | os.PathLike[str], file: BinaryIO, length: int) -> bytes:
+    content = file.read(length)
     if len(content) != length:
         raise FileError(f"{model}: ended after {len(content)} of {length} bytes")
     return content
