@@ -399,8 +399,18 @@ _ACTIVATIONS: dict[str, Callable[[float], tuple[float, float]]] = {
 """By name the value at `a` (ACT-1) and the derivative there (ACT-2)."""
 
 
+_FROM_OUTPUT: dict[str, Callable[[float], float]] = {
+    "tanh": lambda y: 1 - y * y,
+    "sigmoid": lambda y: y * (1 - y),
+}
+"""The derivatives that are computed from the activation's own value, as it was rounded."""
+
+
 def _activate(name: str, a: Number) -> Number:
     value, slope = _ACTIVATIONS[name](a.value)
+    kept = a.tape.kept(value)
+    if kept is not None and name in _FROM_OUTPUT:
+        slope = _FROM_OUTPUT[name](max(-1.0, min(1.0, kept)))
     return Number(a.tape, value, (a,), (slope,))
 
 

@@ -85,6 +85,14 @@ class Tape:
         factor = self._noise()
         return Number(self, number.value * factor, (number,), (factor,))
 
+    def kept(self, value: float) -> float | None:
+        """Return a value as a computation with rounding might have kept it for the pullback.
+
+        None without noise. Near its end an activation's derivative is a small difference of large
+        numbers, so that this rounding shows there as it does nowhere else.
+        """
+        return None if self._noise is None else value * self._noise.kept()
+
     def rounded(self, number: Number) -> Number:
         """Return a state or output as its data type holds it; the derivative is 1 (DTYPE-4)."""
         if self._state is None:
@@ -116,10 +124,16 @@ class Noise:
         """Take the distance from 1 to the next number, and a seed."""
         self._up, self._down = 1 + eps / 2, 1 - eps / 2
         self._random = random.Random(seed).random
+        # Of its own, so that what a pullback needs changes nothing in the outputs.
+        self._random_kept = random.Random(seed + 2**32).random
 
     def __call__(self) -> float:
         """Return the next factor."""
         return self._up if self._random() < 0.5 else self._down
+
+    def kept(self) -> float:
+        """Return the next factor of what is kept for the pullback."""
+        return self._up if self._random_kept() < 0.5 else self._down
 
 
 def rounding(bits: int, lowest: int, largest: float) -> Rounding:
