@@ -182,7 +182,20 @@ def test_bfloat16_goes_through_every_file_of_arrays(tmp_path: Path) -> None:
 # --- what is not taken ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["model.bin", "model", "model.npz", "model.safetensors.txt"])
+@pytest.mark.parametrize("name", ["epoch=3.ckpt", "pytorch_model.bin"])
+def test_other_names_of_files_of_torch(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name, LSTM, weights_of(LSTM))
+    found = read(tmp_path / name)
+    assert (found.format, found.layer) == ("torch", LSTM)
+
+
+@pytest.mark.parametrize("path", [None, "", 3])
+def test_no_path_at_all(path: Any) -> None:
+    with pytest.raises(FileError, match="expected the path of a file"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["model.dat", "model", "model.npz", "model.safetensors.txt"])
 def test_another_suffix(tmp_path: Path, name: str) -> None:
     for call in (lambda p: read(p), lambda p: write(p, LSTM, weights_of(LSTM))):
         with pytest.raises(FileError, match=r"expected one of \.safetensors, \.pt, .*\.onnx"):

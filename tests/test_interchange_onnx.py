@@ -1077,7 +1077,7 @@ def test_onnx_is_imported_when_it_is_needed() -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("model.onnx", r"received str, .* read a file with .*read_onnx"),
+        ("model.onnx", r"received str, .* read a file with seqcore.interchange.read"),
         (7, "received int, expected an onnx.ModelProto"),
         (b"", "it has no graph"),
         (b"\x80\x02}q\x00.", "no ONNX model, or a truncated one"),

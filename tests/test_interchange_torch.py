@@ -289,6 +289,38 @@ def test_a_module_of_unknown_equations() -> None:
     assert from_torch(LooksLikeOne().state_dict())[0].units == UNITS
 
 
+class Doubles(torch.nn.GRU):
+    """An nn.GRU that computes something else."""
+
+    def forward(self, x: Any, h: Any = None) -> Any:
+        return super().forward(2 * x, h)
+
+
+def test_a_forward_of_its_own() -> None:
+    with pytest.raises(sc.ConversionError, match="Doubles has a forward of its own"):
+        from_torch(Doubles(2, UNITS))
+    assert from_torch(Doubles(2, UNITS).state_dict())[0] == sc.GRU(UNITS, return_sequences=True)
+
+
+def test_weights_that_a_parametrization_makes() -> None:
+    gru = torch.nn.GRU(2, UNITS)
+    torch.nn.utils.parametrizations.weight_norm(gru, "weight_hh_l0")
+    with pytest.raises(sc.ConversionError, match="remove_parametrizations first"):
+        from_torch(gru)
+    torch.nn.utils.parametrize.remove_parametrizations(gru, "weight_hh_l0")
+    from_torch(gru)
+
+
+def test_hints_for_what_is_nearly_a_state_dict() -> None:
+    state = module_of("gru").state_dict()
+    with pytest.raises(sc.ConversionError, match="give what is below 'model'"):
+        from_torch({"model": state, "epoch": 3})
+    with pytest.raises(sc.ConversionError, match=r"canonical weights: seqcore\.save"):
+        from_torch(sc.GRU(2).init(3))
+    with pytest.raises(sc.ConversionError, match="prefix is 5"):
+        from_torch(state, prefix=5)  # type: ignore[arg-type]
+
+
 GOOD = arrays(module_of("lstm", num_layers=2, bidirectional=True))
 IH, HH, BIH, BHH = (f"{name}_l0" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
 

@@ -64,10 +64,10 @@ def test_parameters_have_the_canonical_names(name: str) -> None:
     module = sc.to_flax(layer, weights)
     found = nnx.to_flat_state(nnx.state(module, nnx.Param))
     names = {".".join(map(str, path)): value[...] for path, value in found}
-    assert set(names) == set(module.weights()) == set(weights)
+    assert set(names) == set(module.canonical_weights()) == set(weights)
     for key, value in weights.items():
         assert_same_bits(np.asarray(names[key]), value)
-        assert_same_bits(np.asarray(module.weights()[key]), value)
+        assert_same_bits(np.asarray(module.canonical_weights()[key]), value)
     assert len(jax.tree.leaves(nnx.state(module))) == len(weights)
 
 
@@ -135,8 +135,8 @@ def test_training_and_restoring(name: str) -> None:
     nnx.update(restored, saved)
     assert_equal(restored(X), expected)
     # What was trained runs anywhere.
-    plain = layer.apply(module.weights(), X, lengths=LENGTHS)
-    trained = jax.tree.map(np.asarray, module.weights())
+    plain = layer.apply(module.canonical_weights(), X, lengths=LENGTHS)
+    trained = jax.tree.map(np.asarray, module.canonical_weights())
     numpy = layer.apply(trained, X, lengths=LENGTHS, backend="numpy")
     np.testing.assert_allclose(plain[0], numpy[0], rtol=0, atol=1e-6)
 
@@ -148,14 +148,25 @@ def test_the_weights_are_copies_in_their_own_dtype() -> None:
     before = {name: value.copy() for name, value in weights.items()}
     for value in weights.values():
         value[...] = 0
-    for name, value in module.weights().items():
+    for name, value in module.canonical_weights().items():
         assert value.dtype == np.float64
         assert_same_bits(np.asarray(value), before[name])
-    native = sc.to_flax(layer, module.weights())
-    for value in module.weights().values():
+    native = sc.to_flax(layer, module.canonical_weights())
+    for value in module.canonical_weights().values():
         value.delete()
-    assert_same_bits(np.asarray(native.weights()["bias"]), before["bias"])
+    assert_same_bits(np.asarray(native.canonical_weights()["bias"]), before["bias"])
     assert native(np.float64(X)).dtype == np.float64
+
+
+def test_the_way_back() -> None:
+    layer = sc.Stack((sc.LSTM(2, return_sequences=True), sc.Bidirectional(sc.GRU(2))))
+    weights = weights_of(layer)
+    module = sc.to_flax(layer, weights)
+    module.layers[0].bias[...] = jnp.ones(8)
+    found, changed = sc.interchange.from_flax(module)
+    assert found == layer
+    for name, value in {**weights, "layers.0.bias": np.ones(8, np.float32)}.items():
+        assert_same_bits(changed[name], value)
 
 
 def test_wrong_arguments() -> None:

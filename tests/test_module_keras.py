@@ -257,6 +257,31 @@ def test_mistakes() -> None:
     made = sc.to_keras(sc.LSTM(4), sc.LSTM(4).init(FEATURES))
     with pytest.raises(sc.InputError):
         made(np.ones((2, 3, FEATURES + 1), "float32"))
+    with pytest.raises(sc.ShapeError, match=f"{FEATURES + 1} features, expected {FEATURES}"):
+        made.build((None, None, FEATURES + 1))
+
+
+def test_built_again_it_keeps_its_weights() -> None:
+    layer = sc.LSTM(4)
+    weights = some_weights(layer, "float32")
+    made = sc.to_keras(layer, weights)
+    made.build((None, None, FEATURES))
+    found = made.canonical_weights()
+    assert list(found) == list(weights)
+    for name, value in weights.items():
+        np.testing.assert_array_equal(found[name].numpy(), value)
+
+
+def test_the_way_back() -> None:
+    layer = sc.Bidirectional(sc.GRU(4))
+    weights = some_weights(layer, "float32")
+    made = sc.to_keras(layer, weights)
+    made.variable("forward.bias").assign_add(np.ones(12, "float32"))
+    found, changed = sc.interchange.from_keras(made)
+    assert found == layer
+    expected = {**weights, "forward.bias": weights["forward.bias"] + np.float32(1)}
+    for name, value in expected.items():
+        np.testing.assert_array_equal(changed[name], value)
 
 
 # The same on another of Keras's frameworks, which takes a process of its own.

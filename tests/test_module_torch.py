@@ -112,7 +112,7 @@ def test_arguments_by_position_and_options() -> None:
     module = to_module(layer, weights)
     mask = torch.tensor(MASKS["right"])
     assert same(module(x, mask), module(x, None, torch.tensor(LENGTHS)))
-    generic = layer.apply(module.weights(), x, implementation="generic")
+    generic = layer.apply(module.canonical_weights(), x, implementation="generic")
     assert same(module(x, implementation="generic"), generic)
     with pytest.raises(sc.MaskError, match="received mask and lengths"):
         module(x, mask, torch.tensor(LENGTHS))
@@ -134,10 +134,10 @@ def test_parameters_have_the_canonical_names(name: str) -> None:
     assert module.layer == layer
     assert list(module.state_dict()) == list(weights)
     assert list(dict(module.named_parameters())) == list(weights)
-    assert list(module.weights()) == list(weights)
+    assert list(module.canonical_weights()) == list(weights)
     for key, value in weights.items():
         parameter = module.get_parameter(key)
-        assert parameter is module.weights()[key]
+        assert parameter is module.canonical_weights()[key]
         assert parameter.requires_grad
         assert parameter.is_contiguous()
         assert_same_bits(parameter.detach().numpy(), value)
@@ -184,6 +184,21 @@ def test_what_makes_no_module() -> None:
         to_module(layer, {**weights_of(layer), "bias": np.zeros(3)})
     with pytest.raises(sc.ConversionError, match="the first argument is dict, expected a layer"):
         sc.to_torch(weights_of(layer), layer)  # type: ignore[arg-type]
+    with pytest.raises(sc.WeightsError, match="weights is NoneType, expected a mapping"):
+        sc.to_torch(layer, None)  # type: ignore[arg-type]
+
+
+def test_the_way_back() -> None:
+    layer = sc.Bidirectional(sc.LSTM(2))
+    module = sc.to_torch(layer, weights_of(layer, "float32"))
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(1)
+    found, weights = sc.interchange.from_torch(module)
+    assert found == layer
+    for name, value in weights_of(layer, "float32").items():
+        np.testing.assert_array_equal(weights[name], value + np.float32(1))
+        assert type(weights[name]) is np.ndarray
 
 
 # --- what modules are for ------------------------------------------------------------------------

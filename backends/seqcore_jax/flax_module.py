@@ -69,7 +69,7 @@ class RecurrentModule(Weights):
         super().__init__(layer, weights)
         self.layer = layer
 
-    def weights(self) -> dict[str, jax.Array]:
+    def canonical_weights(self) -> dict[str, jax.Array]:
         """Return the parameters by canonical name, as the methods of a layer take them."""
         # A restored state may have left NumPy arrays, which would run on another backend.
         return {name: _native(self._parameter(name)[...]) for name in self.layer.weight_shapes(1)}
@@ -99,7 +99,7 @@ class RecurrentModule(Weights):
             InputError: if an argument does not fit the layer.
         """
         given = {"mask": mask, "lengths": lengths, "initial_state": initial_state}
-        return self.layer.apply(self.weights(), x, **given, **options)
+        return self.layer.apply(self.canonical_weights(), x, **given, **options)
 
     def _parameter(self, name: str) -> Any:
         found: Any = self

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from seqcore.errors import ArgumentError
+from seqcore.errors import ArgumentError, ShapeError
 from seqcore.spec.description import from_json
 from seqcore.spec.layers import AnyLayer, Bidirectional, Stack
 from seqcore.spec.outputs import output_units, state_units
@@ -78,6 +78,14 @@ class RecurrentLayer(keras.layers.Layer):  # type: ignore[misc]
     def build(self, input_shape: Any) -> None:
         """Make the variables, with the weights that the layer's `init` gives."""
         features = input_shape[-1]
+        if self._names:  # with weights that were given
+            known = self.weights[0].shape[0]
+            if features != known:
+                raise ShapeError(
+                    f"{self.layer}: received an input of {features} features, expected {known}, "
+                    "which the weights take"
+                )
+            return
         initial = self.layer.init(features, dtype=self.variable_dtype)
         self._names = tuple(initial)
         for name, value in initial.items():
@@ -90,6 +98,12 @@ class RecurrentLayer(keras.layers.Layer):  # type: ignore[misc]
     def variable(self, name: str) -> Any:
         """Return the Keras variable of a canonical name, once the layer is built."""
         return self.weights[self._names.index(name)]
+
+    def canonical_weights(self) -> dict[str, Any]:
+        """Return the weights by canonical name, as the methods of a layer take them."""
+        return {
+            name: variable.value for name, variable in zip(self._names, self.weights, strict=True)
+        }
 
     def call(
         self, inputs: Any, mask: Any = None, lengths: Any = None, initial_state: Any = None
@@ -113,11 +127,8 @@ class RecurrentLayer(keras.layers.Layer):  # type: ignore[misc]
                 f"{self.layer}: received a mask, maybe from the layer before, and lengths, "
                 "expected one of them"
             )
-        weights = {
-            name: variable.value for name, variable in zip(self._names, self.weights, strict=True)
-        }
         given = {"mask": mask, "lengths": lengths, "initial_state": initial_state}
-        outputs = self.layer.apply(weights, inputs, **given)
+        outputs = self.layer.apply(self.canonical_weights(), inputs, **given)
         several = tuple(outputs) if isinstance(outputs, tuple) else (outputs,)
         if lengths is not None and self.layer.return_sequences:
             steps = keras.ops.arange(keras.ops.shape(inputs)[1], dtype="int32")

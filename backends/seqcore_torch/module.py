@@ -56,12 +56,12 @@ class Weights(nn.Module):
             # Past `add_module`, which refuses the name `forward`.
             self._modules[prefix] = kind(inner)
 
-    def weights(self) -> dict[str, Tensor]:
+    def canonical_weights(self) -> dict[str, Tensor]:
         """Return the parameters by canonical name, as the methods of a layer take them."""
         found: dict[str, Tensor] = {name: getattr(self, name) for name in self._names}
         for prefix, part in self._modules.items():
             if isinstance(part, Weights):
-                found |= attach(part.weights(), f"{prefix}.")
+                found |= attach(part.canonical_weights(), f"{prefix}.")
         return found
 
     def extra_repr(self) -> str:
@@ -75,7 +75,9 @@ class RecurrentModule(Weights):
     (units, gates*units), `bias` and a GRU's `recurrent_bias` (gates*units); in a bidirectional
     layer below `forward.` and `backward.`, in a stack below `layers.0.` and so on.
 
-    `torch.compile` calls it as it is, outside of what is compiled.
+    `torch.compile` calls it as it is, outside of what is compiled. `torch.export` and
+    `torch.jit.trace` do not take a bidirectional one, for they take the name `forward.` for the
+    method; `seqcore.interchange` writes ONNX files.
 
     Attributes:
         layer: The layer's description.
@@ -111,7 +113,7 @@ class RecurrentModule(Weights):
             InputError: if an argument does not fit the layer.
         """
         given = {"mask": mask, "lengths": lengths, "initial_state": initial_state}
-        return self.layer.apply(self.weights(), x, **given, **options)
+        return self.layer.apply(self.canonical_weights(), x, **given, **options)
 
     def extra_repr(self) -> str:
         return ", ".join(filter(None, (str(self.layer), super().extra_repr())))

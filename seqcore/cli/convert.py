@@ -74,6 +74,8 @@ def word(text: str) -> tuple[str, Any]:
             raise argparse.ArgumentTypeError(
                 f"{text!r}, expected a list as JSON: {error}"
             ) from None
+    if value[:1] in ("'", '"') and value[:1] == value[-1:] and len(value) > 1:
+        value = value[1:-1]  # as messages show it for Python
     return key, int(value) if value.isdecimal() else value
 
 

@@ -38,7 +38,8 @@ def _array(subject: str, value: Any) -> NDArray[Any] | None:
     if isinstance(value, np.ndarray):
         return value
     engine = reading_engine(subject, [value])
-    if engine.native and engine.info(value) is not None:
+    # A framework's own objects are not all arrays.
+    if engine.native and hasattr(value, "shape") and engine.info(value) is not None:
         return np.asarray(engine.backend.to_numpy(value))
     return None
 

@@ -36,6 +36,7 @@ from seqcore.errors import ConversionError
 from seqcore.interchange.arrays import array, nested, shaped
 from seqcore.interchange.gates import CELLS, canonical, new_gate_apart, reordered
 from seqcore.interchange.levels import Converted, Level, Weights, assemble, disassemble
+from seqcore.interchange.modules import canonical_of
 from seqcore.interchange.places import arranged, ask_levels, by_path
 from seqcore.interchange.terms import refuse, require, require_zero
 from seqcore.spec.layers import GRU, LSTM, AnyCell, SimpleRNN
@@ -110,6 +111,9 @@ def from_flax(
         ConversionError: if the source holds no cell, other arrays beside them, a function or an
             option that no layer has, or leaves open what it means.
     """
+    own = canonical_of(source)
+    if own is not None:
+        return own
     flags = {"return_sequences": return_sequences, "return_state": return_state}
     if _is_live(source):
         given = {

@@ -85,7 +85,7 @@ _ALL = (
         "torch",
         "torch.nn.RNN, LSTM, GRU: a state_dict",
         "torch",
-        (".pt", ".pth", ".safetensors"),
+        (".pt", ".pth", ".ckpt", ".bin", ".safetensors"),
         flat=True,
     ),
     Format("keras", "Keras layers and models", "keras", (".keras", ".weights.h5", ".h5")),

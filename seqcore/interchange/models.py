@@ -23,7 +23,7 @@ from seqcore.weights import load, read_arrays, save, write_arrays
 OWN = "seqcore"
 """The format of `seqcore.save`."""
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".keras", ".h5", ".onnx")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".keras", ".h5", ".onnx")
 """The files that are read and written; `.weights.h5` is an `.h5`."""
 
 _METADATA = "seqcore.interchange"
@@ -78,7 +78,7 @@ def read(
         ConversionError: if it holds a term that no layer has, or leaves open what it means.
         ArgumentError: if there is no such format, or it does not take such a word.
     """
-    file = Path(path)
+    file = _path(path)
     asked = None if format is None else _named(format)
     structure, metadata = _opened(file)
     remarks = _remarks(file, metadata)
@@ -131,7 +131,7 @@ def write(
         FileError: if the file cannot be written, or is none of the format.
         ArgumentError: if there is no such format, or it does not take such a word.
     """
-    file = Path(path)
+    file = _path(path)
     format = _usual(file) if format is None else _named(format)
     if format == OWN:
         if not _ends(file, (".safetensors",)):
@@ -193,7 +193,7 @@ def unsaid(
     path: str | os.PathLike[str], format: str, layer: AnyLayer, weights: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the words that `read` needs for what a file that `write` wrote computes."""
-    if format == OWN or not _ends(Path(path), (".pt", ".pth", ".weights.h5")):
+    if format == OWN or _ends(Path(path), (".safetensors", ".keras", ".onnx")):
         return {}  # it says them itself
     words = said(named(format), layer, weights)
     simple = any(isinstance(cell, SimpleRNN) for _, cell, _ in cells(layer, 1))
@@ -202,6 +202,16 @@ def unsaid(
         for name, value in words.items()
         if name not in _FLAGS and (simple or value != _USUAL.get(name))
     }
+
+
+def _path(path: str | os.PathLike[str]) -> Path:
+    try:
+        found = Path(path)
+    except TypeError:
+        raise FileError(f"received {path!r}, expected the path of a file") from None
+    if not found.name:
+        raise FileError(f"received {os.fspath(path)!r}, expected the path of a file")
+    return found
 
 
 def _opened(file: Path) -> tuple[Any, Mapping[str, str]]:
@@ -240,7 +250,8 @@ def _usual(file: Path) -> str:
         if _ends(file, one.suffixes):
             return one.name
     raise FileError(
-        f"{file}: suffix {file.suffix or '(none)'}, expected one of {', '.join(SUFFIXES)}"
+        f"{file}: suffix {file.suffix or '(none)'}, expected one of {', '.join(SUFFIXES)}; rename "
+        "the file if it is one of these"
     )
 
 

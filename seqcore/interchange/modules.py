@@ -1,7 +1,8 @@
 """A layer as a framework's own trainable module, which runs on seqcore's implementations.
 
 Who offers them announces a function in the entry-point group `seqcore.modules`, under the name of
-the framework: `function(layer, weights)` returns the module.
+the framework: `function(layer, weights)` returns the module. It has the description as `layer`, and
+`canonical_weights()` returns its weights as they are, by canonical name.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from seqcore.errors import BackendError, BackendNotInstalled, ConversionError
-from seqcore.spec.layers import Layer
+from seqcore.errors import BackendError, BackendNotInstalled, ConversionError, WeightsError
+from seqcore.interchange.levels import Converted
+from seqcore.runtime.inputs import neutral_weights
+from seqcore.spec.layers import AnyLayer, Layer
 from seqcore.spec.naming import nearest
 
 ENTRY_POINT_GROUP = "seqcore.modules"
@@ -37,6 +40,11 @@ def to_module(framework: str, layer: Any, weights: Mapping[str, Any]) -> Any:
             f"to a module of {framework}: the first argument is {type(layer).__name__}, expected a "
             "layer and its weights"
         )
+    if not isinstance(weights, Mapping):
+        raise WeightsError(
+            f"to a module of {framework}: weights is {type(weights).__name__}, expected a mapping "
+            "of arrays by name, as layer.init(features) gives it"
+        )
     offers = entry_points(group=ENTRY_POINT_GROUP)
     found = {entry.value: entry for entry in offers.select(name=framework)}
     if len(found) != 1:
@@ -54,6 +62,20 @@ def to_module(framework: str, layer: Any, weights: Mapping[str, Any]) -> Any:
             f"modules of {framework}: {error.name} is not installed; pip install {error.name}"
         ) from error
     return make(layer, weights)
+
+
+def canonical_of(source: Any) -> Converted | None:
+    """Return the layer and the weights, as they are now, of a module that `to_module` made.
+
+    Returns:
+        None for what is no such module.
+    """
+    layer, weights = (getattr(source, name, None) for name in ("layer", "canonical_weights"))
+    # A class has these names, too, and is no module yet.
+    if isinstance(source, type) or not isinstance(layer, Layer) or not callable(weights):
+        return None
+    assert isinstance(layer, AnyLayer)
+    return layer, neutral_weights(layer, weights())
 
 
 def to_torch(layer: Any, weights: Mapping[str, Any]) -> Any:

@@ -23,6 +23,7 @@ from seqcore.errors import ConversionError
 from seqcore.interchange.arrays import array, shaped
 from seqcore.interchange.gates import CELLS, canonical, reordered
 from seqcore.interchange.levels import Converted, Level, Weights, assemble, disassemble
+from seqcore.interchange.modules import canonical_of
 from seqcore.interchange.terms import refuse, require, require_alike
 from seqcore.spec.dtypes import DTYPES
 from seqcore.spec.layers import GRU, LSTM, AnyCell, SimpleRNN
@@ -50,7 +51,8 @@ def from_torch(
     """Return the layer and the canonical weights of a torch module or its `state_dict`.
 
     Several levels become a `Stack`. LSTM, SimpleRNN: the bias is the sum of torch's two. Dropout
-    between levels is not converted; in evaluation there is none.
+    between levels is not converted; in evaluation there is none. A module of `seqcore.to_torch`
+    gives its own layer, with the weights as they are now.
 
     Args:
         source: An `nn.RNN`, `nn.LSTM`, `nn.GRU` or one of their cells, a module that has such a one
@@ -65,6 +67,9 @@ def from_torch(
         ConversionError: if the source holds none, more than one, other parameters beside it, a
             projection, or leaves open what it means.
     """
+    own = canonical_of(source)
+    if own is not None:
+        return own
     module = source if _is_module(source) else None
     state = source.state_dict() if module is not None else source
     if not isinstance(state, Mapping):
@@ -142,6 +147,14 @@ def _chosen(state: Mapping[Any, Any], prefix: str | None) -> tuple[str, dict[str
             others.append(str(key))
         else:
             modules[found["prefix"]][key.removeprefix(found["prefix"])] = value
+    if not isinstance(prefix, str | None):
+        raise ConversionError(f"from torch: prefix is {prefix!r}, expected a text or None")
+    if any("parametrizations." in name for name in others):
+        raise ConversionError(
+            f"from torch: the state_dict holds {', '.join(others[:2])}, from which a "
+            "parametrization such as weight_norm makes the weights, expected the weights "
+            "themselves; call torch.nn.utils.parametrize.remove_parametrizations first"
+        )
     if prefix is not None:
         prefix = prefix if prefix.endswith(".") or not prefix else f"{prefix}."
     elif len(modules) > 1:
@@ -159,9 +172,15 @@ def _chosen(state: Mapping[Any, Any], prefix: str | None) -> tuple[str, dict[str
     if prefix not in modules:
         at = "" if prefix is None else f" at {prefix!r}"
         names = ", ".join(str(key) for key in list(state)[:4]) or "nothing"
+        inner = next((key for key, value in state.items() if isinstance(value, Mapping)), None)
+        hint = ""
+        if any(str(key).endswith("recurrent_kernel") for key in state):
+            hint = "; these are a layer's canonical weights: seqcore.save(path, layer, weights)"
+        elif inner is not None:
+            hint = f"; give what is below {inner!r}"
         raise ConversionError(
             f"from torch: no parameters of an nn.RNN, nn.LSTM or nn.GRU{at}: received {names}; "
-            "expected weight_ih_l0, weight_hh_l0 and so on"
+            f"expected weight_ih_l0, weight_hh_l0 and so on{hint}"
         )
     return prefix, modules[prefix]
 
@@ -192,6 +211,14 @@ def _activation(module: Any, prefix: str, given: str | None) -> str | None:
         raise ConversionError(
             f"from torch: {type(inner).__name__} has parameters named as those of an nn.LSTM, "
             "and is no nn.RNN, nn.LSTM or nn.GRU; if it computes the same, give its state_dict()"
+        )
+    if type(inner).forward not in {
+        kind.forward for kind in (nn.RNN, nn.LSTM, nn.GRU, nn.RNNCell, nn.LSTMCell, nn.GRUCell)
+    }:
+        raise ConversionError(
+            f"from torch: {type(inner).__name__} has a forward of its own, so that its equations "
+            "are not known here, expected an nn.RNN, nn.LSTM or nn.GRU itself; if it computes the "
+            "same, give its state_dict()"
         )
     if isinstance(inner, nn.RNNBase) and inner.dropout and inner.training and inner.num_layers > 1:
         raise ConversionError(

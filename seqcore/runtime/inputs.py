@@ -447,9 +447,11 @@ def _read_mask(
         info = engine.info(mask)
         if info is None or info.dtype != "bool":
             found = type(mask).__name__ if info is None else info.dtype
-            instead = (
-                "fill it: mask.filled(False)" if found == "MaskedArray" else "compare it: mask != 0"
-            )
+            instead = "compare it: mask != 0"
+            if found == "MaskedArray":
+                instead = "fill it: mask.filled(False)"
+            elif info is not None and len(info.shape) == 1:
+                instead = "the rows' lengths are given as lengths="
             raise MaskError(
                 f"{subject}: mask is {found}, expected booleans, True at valid steps; {instead}"
             )
@@ -510,9 +512,12 @@ def _check_plain(subject: str, name: str, values: Any) -> None:
         if isinstance(value, np.ma.MaskedArray):
             owner = "masked"
         if owner is not None:
+            kind = type(values).__name__
+            mend = "stack them"
+            if kind == "PackedSequence":
+                mend = "unpack it: torch.nn.utils.rnn.pad_packed_sequence gives x and lengths"
             raise DtypeError(
-                f"{subject}: {name} is a {type(values).__name__} of {owner} arrays, expected one "
-                "array; stack them"
+                f"{subject}: {name} is a {kind} of {owner} arrays, expected one array; {mend}"
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
@@ -12,7 +13,7 @@ from seqcore.errors import ArgumentError
 from seqcore.interchange.arrays import array
 from seqcore.interchange.formats import FORMATS
 from seqcore.interchange.levels import checked
-from seqcore.interchange.models import OWN, Model, read
+from seqcore.interchange.models import OWN, SUFFIXES, Model, read
 from seqcore.spec.layers import Layer
 from seqcore.verify.verification import Function
 
@@ -36,6 +37,11 @@ def subject(
     module, separator, attribute = name.partition(":")
     # A path may have a colon in it; a module's name is made of identifiers.
     if not (separator and all(part.isidentifier() for part in module.split(".")) and attribute):
+        if not Path(name).suffix and not Path(name).exists():
+            raise ArgumentError(
+                f"{name}: is no file, expected one of {', '.join(SUFFIXES)}, or an object as "
+                "module:attribute"
+            )
         return read(name, format=format, words=words)
     value = _imported(name)
     torch = sys.modules.get("torch")

@@ -82,7 +82,7 @@ class Verification:
     """What `verify` found.
 
     Attributes:
-        layer: The layer, in short.
+        layer: The layer in short, or both with their models' names where they are not alike.
         dtype: The data type of the comparison: the narrower of the two.
         rows: The comparisons: each model on seqcore with itself in its own framework, then the
             two models.
@@ -169,7 +169,7 @@ def verify(
     if not between.within:
         step = trial.first_step(*found)
         causes = trial.causes(found[1] if first is models[0] else found[0], between, tell)
-    return Verification(str(models[0].layer), dtype, tuple(rows), step, tuple(causes), not_run)
+    return Verification(_layers(models), dtype, tuple(rows), step, tuple(causes), not_run)
 
 
 class _Trial:
@@ -406,6 +406,13 @@ def _array(where: str, value: Any) -> NDArray[Any]:
         raise ArgumentError(
             f"{type(value).__name__} {where}, and arrays are what is compared"
         ) from None
+
+
+def _layers(models: Sequence[Model]) -> str:
+    texts = [str(model.layer) for model in models]
+    if len(set(texts)) == 1:
+        return texts[0]
+    return ", and ".join(f"{one.name} is {text}" for one, text in zip(models, texts, strict=True))
 
 
 def _features(levels: Sequence[Level]) -> int:

@@ -36,6 +36,7 @@ from seqcore.interchange.keras.config import (
 )
 from seqcore.interchange.keras.shapes import LAYERS, from_list, from_paths, recognises
 from seqcore.interchange.levels import Converted, Level, assemble, disassemble
+from seqcore.interchange.modules import canonical_of
 from seqcore.interchange.terms import refuse
 from seqcore.spec.activations import ACTIVATIONS
 from seqcore.spec.layers import AnyLayer, Layer, Stack
@@ -78,6 +79,8 @@ def from_keras(
             alone.
         return_state: Of the layer returned; by default as the source says, False for weights alone.
 
+    A layer of `seqcore.to_keras` gives its own layer, with the weights as they are now.
+
     Weights alone are read as those of layers with Keras's defaults in all that is not said: masked
     steps carry the output, but in a Bidirectional, which concatenates.
 
@@ -85,6 +88,9 @@ def from_keras(
         ConversionError: if the source holds what no layer is, other layers beside the recurrent
             ones, or leaves open what it means.
     """
+    own = canonical_of(source)
+    if own is not None:
+        return own
     words = Words(activation, recurrent_activation, reset_after)
     found, outputs, version = _read(source, layer, name, words)
     read = []
@@ -235,7 +241,7 @@ def _live(keras: Any, source: Any, name: str | None) -> tuple[Description, Any]:
         raise ConversionError(
             f"{_SUBJECT}: {kind.__module__}.{kind.__name__} is not one of Keras's own layers, so "
             "its equations are not known here; expected SimpleRNN, LSTM, GRU, RNN, Bidirectional, "
-            "or a Sequential or functional model of them"
+            "or a Sequential or functional model of them, or a layer of seqcore.to_keras itself"
         )
     for one in source.layers if is_model else (source,):
         _check_functions(keras, one)

@@ -495,6 +495,11 @@ _KERAS = ("keras", "tf_keras", "tensorflow")
 
 def _check_recurrent(subject: str, description: Any) -> tuple[str, Description]:
     name, config = _named(subject, description)
+    if name in ("CuDNNLSTM", "CuDNNGRU"):
+        raise ConversionError(
+            f"{subject}: {name} is a layer of Keras 2 with weights of a form of its own, expected "
+            f"the {name.removeprefix('CuDNN')} that Keras 2 loads those weights into; save that"
+        )
     if name.removesuffix("Cell") not in CELLS and name not in ("RNN", "Bidirectional"):
         raise ConversionError(
             f"{subject}: {name} is no recurrent layer and would be lost; expected SimpleRNN, "

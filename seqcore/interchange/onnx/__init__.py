@@ -82,6 +82,9 @@ def to_onnx(
         ConversionError: if a node cannot hold the layer, naming the term; if onnx is not installed.
         WeightsError: if the weights are not the layer's.
     """
+    for name, given in (("lengths", lengths), ("initial_state", initial_state)):
+        if not isinstance(given, bool):
+            raise ConversionError(f"to onnx: {name} is {given!r}, expected True or False")
     levels = disassemble("onnx", layer, weights)
     library()
     return written(layer, levels, lengths=lengths, initial_state=initial_state)
@@ -110,7 +113,7 @@ def model_of(source: Any) -> Any:
     if isinstance(source, onnx.ModelProto):
         return source
     if not isinstance(source, bytes | bytearray | memoryview):
-        hint = "; read a file with seqcore.interchange.onnx.file.read_onnx"
+        hint = "; read a file with seqcore.interchange.read(path)"
         raise ConversionError(
             f"from onnx: received {type(source).__name__}, expected an onnx.ModelProto or the "
             f"bytes of one{hint if isinstance(source, str | os.PathLike) else ''}"

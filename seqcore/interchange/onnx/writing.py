@@ -61,7 +61,7 @@ def _check(layer: AnyLayer, levels: Sequence[Level]) -> None:
             "onnx",
             layer,
             "its weights are bfloat16",
-            f"which recurrent nodes take from opset 22 on and this is {OPSET}; cast to float32",
+            f"expected what nodes of opset {OPSET} take: float32, float64 or float16; cast them",
         )
     size = sum(
         value.nbytes for level in levels for mine in level.weights for value in mine.values()
