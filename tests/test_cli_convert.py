@@ -130,10 +130,10 @@ def test_wrong_usage(shell: Shell, option: list[str], message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a.pt", "b.bin"], "b.bin: suffix .bin, expected one of .safetensors, .pt"),
+        (["a.pt", "b.dat"], "b.dat: suffix .dat, expected one of .safetensors, .pt"),
         (["a.pt", "b"], "b: suffix (none), expected one of"),
         (["absent.pt", "b.onnx"], "absent.pt: cannot be read: No such file"),
-        (["a.bin", "b.onnx"], "a.bin: suffix .bin, expected one of"),
+        (["a.dat", "b.onnx"], "a.dat: suffix .dat, expected one of"),
         (["a.pt", "absent/b.onnx"], "absent/b.onnx: cannot be written: No such file"),
         (["a.pt", "b.onnx", "--to", "keras"], "expected a file .keras"),
         (["a.pt", "b.keras", "--to", "kears"], "'kears' (did you mean 'keras'?), expected one of"),

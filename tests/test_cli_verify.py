@@ -537,7 +537,7 @@ def test_modules_that_cannot_be_imported(
         (["model.safetensors"], "expected two models A and B, or --formats"),
         ([], "expected two models A and B, or --formats"),
         (["model.safetensors", "absent.pt"], "absent.pt: cannot be read: No such file"),
-        (["model.safetensors", "port"], "port: suffix (none), expected one of .safetensors"),
+        (["model.safetensors", "port"], "port: is no file, expected one of .safetensors"),
         (["model.safetensors", "x:y.pt"], "cannot be imported: ModuleNotFoundError"),
         (["model.safetensors", "./x:y.pt"], "x:y.pt: cannot be read: No such file"),
         (["model.safetensors", "model.pt", "--to", "toch"], "(did you mean 'torch'?)"),
