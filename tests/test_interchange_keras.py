@@ -373,7 +373,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "another layer": (lambda: built(L.Dense(4)), "Dense is no recurrent layer"),
     "a head": (
         lambda: sequential(L.LSTM(4), L.Dense(2, name="head")),
-        "layer 'head': Dense is no recurrent layer and would be lost",
+        "layer 'head': Dense is no recurrent layer of Keras and would be lost",
     ),
     "a model in a model": (
         lambda: sequential(sequential(L.LSTM(4, return_sequences=True)), L.LSTM(4)),
@@ -668,9 +668,14 @@ def test_names_of_others_are_not_recognised() -> None:
         assert not recognises(list(names))
 
 
-def test_our_own_keras_layer_is_not_keras() -> None:
-    with pytest.raises(sc.ConversionError, match="RecurrentLayer is not one of Keras's own layers"):
-        from_keras(to_layer(sc.LSTM(4), sc.LSTM(4).init(3)))
+def test_our_own_keras_layer_in_a_model_is_not_keras() -> None:
+    """Alone it comes back, as the tests of the module show."""
+    own = to_layer(sc.LSTM(4), sc.LSTM(4).init(3))
+    model = keras.Sequential([keras.Input((None, 3)), own])
+    with pytest.raises(sc.ConversionError, match="RecurrentLayer is a class of seqcore_tensorflow"):
+        from_keras(model)
+    with pytest.raises(sc.ConversionError, match=r"layer of seqcore\.to_keras itself"):
+        from_keras(model, name=own.name)
 
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["whole", "lengths"])

@@ -502,8 +502,8 @@ def _check_recurrent(subject: str, description: Any) -> tuple[str, Description]:
         )
     if name.removesuffix("Cell") not in CELLS and name not in ("RNN", "Bidirectional"):
         raise ConversionError(
-            f"{subject}: {name} is no recurrent layer and would be lost; expected SimpleRNN, "
-            "LSTM, GRU, RNN or Bidirectional; to convert one layer of a model alone, give its "
+            f"{subject}: {name} is no recurrent layer of Keras and would be lost; expected "
+            "SimpleRNN, LSTM, GRU, RNN or Bidirectional; to convert one layer alone, give its "
             "name, as in name='lstm'"
         )
     return name, config
