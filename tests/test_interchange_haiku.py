@@ -122,6 +122,18 @@ def test_two_cores_may_be_levels_or_directions() -> None:
         from_haiku(written(both))
 
 
+def test_a_pair_among_levels_may_be_levels_too() -> None:
+    lstm = sc.LSTM(4, **SEQUENCES)
+    layer = sc.Stack([lstm, sc.Bidirectional(lstm)], **SEQUENCES)
+    params = written(layer)
+    with pytest.raises(sc.ConversionError, match=r"levels or directions.*levels="):
+        from_haiku(params)
+    assert from_haiku(params, levels=["lstm", ["lstm_1", "lstm_2"]])[0] == layer
+    # Of these sizes, no two in a row can be a pair.
+    plain = sc.Stack([lstm, sc.LSTM(3, **SEQUENCES), sc.LSTM(5, **SEQUENCES)], **SEQUENCES)
+    assert from_haiku(written(plain))[0] == plain
+
+
 def test_cores_below_a_module_and_paths_as_names() -> None:
     params = {f"encoder/~/{name}": arrays for name, arrays in written(sc.LSTM(3)).items()}
     flat = {f"{name}/{key}": value for name, one in params.items() for key, value in one.items()}

@@ -149,6 +149,17 @@ def test_a_sequential_model() -> None:
     assert alone == members[0]
 
 
+@pytest.mark.parametrize("kind", [sc.SimpleRNN, sc.LSTM, sc.GRU])
+def test_the_last_output_of_a_row_that_ends_in_padding(kind: Any) -> None:
+    layer = kind(2)
+    weights = layer.init(FEATURES, seed=1, dtype="float64")
+    model = keras.saving.deserialize_keras_object(keras_config(layer, FEATURES, dtype="float64"))
+    model.set_weights(to_keras(layer, weights))
+    found = keras.ops.convert_to_numpy(model.layers[-1](inputs(), mask=MASK))
+    expected = layer.apply(weights, inputs(), lengths=LENGTHS, backend="numpy")
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
 def functional(*outputs: int, state: bool = True) -> Any:
     """Return a functional model of a masked chain, with some of the last layer's outputs."""
     given = keras.Input((None, FEATURES), dtype="float64")
@@ -378,6 +389,16 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a model in a model": (
         lambda: sequential(sequential(L.LSTM(4, return_sequences=True)), L.LSTM(4)),
         "Sequential is no recurrent layer",
+    ),
+    "a mask of outputs": (
+        lambda: sequential(
+            L.LSTM(4, return_sequences=True, name="first"), L.Masking(0.5), L.LSTM(4)
+        ),
+        "a Masking layer behind 'first'",
+    ),
+    "zeros for the last output": (
+        lambda: built(L.LSTM(4, zero_output_for_mask=True)),
+        "zero_output_for_mask=True with return_sequences=False returns zeros",
     ),
     "no layer": (lambda: sequential(L.Masking()), "without a recurrent layer"),
     "forward backwards": (

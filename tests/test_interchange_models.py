@@ -334,8 +334,8 @@ def test_an_unknown_format(tmp_path: Path) -> None:
         ({"activaton": "relu"}, "'activaton' is not taken .did you mean 'activation'"),
         ({"activation": 5}, "activation is 5: Expected `str | null`, got `int`"),
         ({"prefix": ["a"]}, "prefix is .*: Expected `str | null`, got `array`"),
-        ({"return_state": "yes"}, "return_state is 'yes': Expected `bool`"),
-        ({"return_state": 1}, "return_state is 1: Expected `bool`"),
+        ({"return_state": "yes"}, "return_state is 'yes': Expected `bool"),
+        ({"return_state": 1}, "return_state is 1: Expected `bool"),
     ],
 )
 def test_words_that_are_not_taken(tmp_path: Path, words: Any, message: str) -> None:
@@ -403,7 +403,7 @@ DEEP = "[" * 100_000 + "]" * 100_000
         '{"format": "torch", "words": {"evil": 1}}',
         '{"format": "torch", "words": {"activation": {"a": 1}}}',
         '{"format": "torch", "words": {"prefix": 12}}',
-        '{"format": "torch", "words": {"return_sequences": null}}',
+        '{"format": "torch", "words": {"return_sequences": 3}}',
         '{"format": "torch", "words": {"source": "a"}}',
         '{"format": "torch", "words": {"self": "a"}}',
     ],

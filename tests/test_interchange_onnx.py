@@ -1145,6 +1145,39 @@ def test_numbers_in_another_file_need_the_models_path() -> None:
         from_onnx(made)
 
 
+def test_nodes_that_share_large_weights_are_refused() -> None:
+    """Each copies what the file holds once."""
+    node, arrays = recurrent("RNN", features=2**17)
+    nodes = []
+    for index in range(40):
+        one_more = type(node)()
+        one_more.CopyFrom(node)
+        one_more.name = f"{index}"
+        one_more.output[:] = [f"y{index}"]
+        nodes.append(one_more)
+    names = [f"y{index}" for index in range(40)]
+    with pytest.raises(sc.ConversionError, match="makes more of its constants than 16 times"):
+        from_onnx(model(nodes, arrays, names, x=("time", "batch", 2**17)))
+
+
+def test_hard_sigmoid_in_float64_is_another() -> None:
+    layer = sc.LSTM(2, recurrent_activation="hard_sigmoid", return_sequences=True)
+    weights = layer.init(3, dtype="float64")
+    with pytest.raises(sc.ConversionError, match="HardSigmoid's alpha of 1/6 a float32"):
+        to_onnx(layer, weights)
+    made = to_onnx(layer, {name: value.astype("float32") for name, value in weights.items()})
+    assert from_onnx(made)[0] == layer
+    for tensor in made.graph.initializer:
+        tensor.CopyFrom(
+            numpy_helper.from_array(numpy_helper.to_array(tensor).astype("float64"), tensor.name)
+        )
+    for value in (*made.graph.input, *made.graph.output):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+            value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    with pytest.raises(sc.ConversionError, match="is a float32, whose 1/6 is another"):
+        from_onnx(made)
+
+
 def test_constants_that_grow_are_refused_before_they_do() -> None:
     node, arrays = recurrent("RNN", W="w40")
     arrays["w0"] = arrays.pop("W")

@@ -553,7 +553,7 @@ def test_a_small_file_takes_little_memory(tmp_path: Path) -> None:
         (deep, "more than 32 levels"),
         (round_, "holds itself"),
         (doubled, "is there twice"),
-        (long, "or is too long"),
+        (long, "is too long"),
     ):
         tracemalloc.reset_peak()
         before, _ = tracemalloc.get_traced_memory()
@@ -593,3 +593,27 @@ def test_the_byte_order_that_is_none(tmp_path: Path) -> None:
 def test_files_in_memory_are_no_paths() -> None:
     with pytest.raises(sc.FileError, match="expected the path of a file"):
         read_pt(io.BytesIO())  # type: ignore[arg-type]
+
+
+def test_a_small_file_takes_little_time(tmp_path: Path) -> None:
+    """Names that are no texts, integers that a dict finds slowly, and long names."""
+    # Tuples of two of the one before, thirty times, for the name of a class.
+    nested = b"\x80\x04)\x94"
+    for index in range(30):
+        nested += (b"h" + bytes([index])) * 2 + b"\x86\x94"
+    names = archived(tmp_path / "names.pt", nested + b"\x8c\x01a\x93.")
+    numbers = b"".join(
+        b"\x8a\x09" + (index * (2**61 - 1)).to_bytes(9, "little") + b"K\x01"
+        for index in range(1, 100)
+    )
+    keys = archived(tmp_path / "keys.pt", b"\x80\x02}(" + numbers + b"u.")
+    inner = b"}(" + b"".join(b"X\x02\x00\x00\x00%02dK\x01" % index for index in range(99)) + b"u"
+    text = b"X" + (2000).to_bytes(4, "little") + b"k" * 2000
+    long = archived(tmp_path / "long.pt", b"\x80\x02}" + text + inner + b"s.")
+    for path, words in (
+        (names, "a name is no text"),
+        (keys, "a key is int, expected a text or a small integer"),
+        (long, "is too long"),
+    ):
+        with pytest.raises(sc.FileError, match=words):
+            read_pt(path)

@@ -260,6 +260,25 @@ def test_projection_and_dropout() -> None:
     assert_close(layer.apply(weights, x), torchs(module, x, None)["y"], EPS)
 
 
+def test_parameters_of_its_own_are_not_lost() -> None:
+    state = {f"enc.{name}": value for name, value in module_of("lstm").state_dict().items()}
+    peephole = {**state, "enc.weight_ci": torch.ones(UNITS)}
+    with pytest.raises(sc.ConversionError, match=r"at 'enc\.' has enc\.weight_ci, too"):
+        from_torch(peephole, prefix="enc.")
+    beside = {**state, "head.weight": torch.ones(2, 2)}
+    assert from_torch(beside, prefix="enc")[0] == sc.LSTM(UNITS, return_sequences=True)
+    bare = {name.removeprefix("enc."): value for name, value in peephole.items()}
+    with pytest.raises(sc.ConversionError, match="has weight_ci, too"):
+        from_torch(bare, prefix="")
+
+
+def test_biases_whose_sum_is_no_number() -> None:
+    state = {name: value.half() for name, value in module_of("lstm").state_dict().items()}
+    state["bias_ih_l0"][0] = state["bias_hh_l0"][0] = 60000
+    with pytest.raises(sc.ConversionError, match="the sum of the two biases is beyond float16"):
+        from_torch(state)
+
+
 def test_activations() -> None:
     state = module_of("relu").state_dict()
     with pytest.raises(sc.ConversionError, match="activation='tanh' or activation='relu'"):

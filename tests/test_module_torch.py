@@ -199,6 +199,10 @@ def test_the_way_back() -> None:
     for name, value in weights_of(layer, "float32").items():
         np.testing.assert_array_equal(weights[name], value + np.float32(1))
         assert type(weights[name]) is np.ndarray
+    found, _ = sc.interchange.from_torch(module, return_sequences=True)
+    assert found == sc.Bidirectional(sc.LSTM(2, return_sequences=True))
+    with pytest.raises(sc.ConversionError, match="activation was given for a module of seqcore"):
+        sc.interchange.from_torch(module, activation="tanh")
 
 
 # --- what modules are for ------------------------------------------------------------------------

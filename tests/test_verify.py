@@ -931,6 +931,9 @@ def test_round_trips(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(found) == list(module.LAYERS)
     assert {one.dtype for one in found.values()} == {"float64"}
     assert all(one.sound for one in found.values())
+    monkeypatch.setattr(module, "REFUSED", {"torch": frozenset({"LSTM"})})
+    wrong = [one.layer for one in module.round_trips(seed=3) if not one.sound]
+    assert wrong == ["LSTM", "GRU, reset before"]
     refused = found.pop("GRU, reset before")
     assert refused.run.startswith("refused: GRU(units=5) to torch: reset_after is False")
     for one in found.values():

@@ -36,12 +36,28 @@ def array(subject: str, value: Any) -> NDArray[Any]:
 def _array(subject: str, value: Any) -> NDArray[Any] | None:
     """Return an array of any framework as a NumPy array, and None for what is none."""
     if isinstance(value, np.ndarray):
-        return value
+        return None if isinstance(value, np.ma.MaskedArray) else value
     engine = reading_engine(subject, [value])
     # A framework's own objects are not all arrays.
     if engine.native and hasattr(value, "shape") and engine.info(value) is not None:
         return np.asarray(engine.backend.to_numpy(value))
     return None
+
+
+def added(subject: str, first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
+    """Return the sum of two biases that act as one.
+
+    Raises:
+        ConversionError: if the dtype has no number so large.
+    """
+    with np.errstate(over="ignore"):
+        total: NDArray[Any] = first + second
+    if np.any(np.isinf(total) & np.isfinite(first) & np.isfinite(second)):
+        raise ConversionError(
+            f"{subject}: the sum of the two biases is beyond {total.dtype.name}, expected smaller "
+            "ones; cast them to float32"
+        )
+    return total
 
 
 def leaves(subject: str, tree: Mapping[Any, Any], separator: str = SEPARATOR) -> dict[str, Any]:

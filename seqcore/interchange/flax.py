@@ -36,7 +36,7 @@ from seqcore.errors import ConversionError
 from seqcore.interchange.arrays import array, nested, shaped
 from seqcore.interchange.gates import CELLS, canonical, new_gate_apart, reordered
 from seqcore.interchange.levels import Converted, Level, Weights, assemble, disassemble
-from seqcore.interchange.modules import canonical_of
+from seqcore.interchange.modules import from_module
 from seqcore.interchange.places import arranged, ask_levels, by_path
 from seqcore.interchange.terms import refuse, require, require_zero
 from seqcore.spec.layers import GRU, LSTM, AnyCell, SimpleRNN
@@ -88,10 +88,12 @@ def from_flax(
     activation: str | None = None,
     recurrent_activation: str | None = None,
     levels: Sequence[str | Sequence[str]] | None = None,
-    return_sequences: bool = True,
-    return_state: bool = False,
+    return_sequences: bool | None = None,
+    return_state: bool | None = None,
 ) -> Converted:
     """Return the layer and the canonical weights of Flax's recurrent cells.
+
+    A module of `seqcore.to_flax` gives its own layer, with the weights as they are now.
 
     Arrays alone say neither the functions of a cell, nor `residual`, nor `reverse`: they are read
     as Flax's defaults, or with the activations given here. A live nnx module says it all.
@@ -104,23 +106,26 @@ def from_flax(
         recurrent_activation: Its `gate_fn`; sigmoid if not given.
         levels: Where names leave it open, the path of each level's cell, or a pair of paths, of
             the forward and the backward cell.
-        return_sequences: Of the layer returned.
-        return_state: Of the layer returned.
+        return_sequences: Of the layer returned, True if not given.
+        return_state: Of the layer returned, False if not given.
 
     Raises:
         ConversionError: if the source holds no cell, other arrays beside them, a function or an
             option that no layer has, or leaves open what it means.
     """
-    own = canonical_of(source)
+    given = {
+        "activation": activation,
+        "recurrent_activation": recurrent_activation,
+        "levels": levels,
+    }
+    own = from_module("from flax", source, given, return_sequences, return_state)
     if own is not None:
         return own
-    flags = {"return_sequences": return_sequences, "return_state": return_state}
+    flags = {
+        "return_sequences": return_sequences is not False,
+        "return_state": bool(return_state),
+    }
     if _is_live(source):
-        given = {
-            "activation": activation,
-            "recurrent_activation": recurrent_activation,
-            "levels": levels,
-        }
         for name, value in given.items():
             if value is not None:
                 raise ConversionError(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seqcore.interchange.arrays import added
 from seqcore.spec.layers import GRU, LSTM, AnyCell, SimpleRNN
 
 Array = NDArray[Any]
@@ -52,5 +53,5 @@ def new_gate_apart(bias: Array, recurrent_bias: Array) -> tuple[Array, Array]:
     mine, recurrent = split(bias, order), split(recurrent_bias, order)
     for gate in "zr":
         if recurrent[gate].any():
-            mine[gate] = mine[gate] + recurrent[gate]
+            mine[gate] = added("the biases of z and r", mine[gate], recurrent[gate])
     return joined(mine, order), recurrent["n"]

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqcore.errors import ConversionError
-from seqcore.interchange.arrays import array, shaped
+from seqcore.interchange.arrays import added, array, shaped
 from seqcore.interchange.gates import canonical, joined, reordered, split
 from seqcore.interchange.levels import Converted, Level, Weights, assemble, disassemble
 from seqcore.interchange.places import arranged, ask_levels, by_path
@@ -89,7 +89,7 @@ def from_haiku(
         )
     read = {core: _read(f"from haiku: {core}", found) for core, found in cores.items()}
     places = arranged("from haiku", read, levels)
-    if levels is None and _may_be_pairs([read[core] for (core, *_) in places]):
+    if levels is None and _may_have_pairs([read[core] for (core, *_) in places]):
         names = [core for place in places for core in place]
         ask_levels("from haiku", names, "they may be levels or directions")
     found = []
@@ -191,7 +191,8 @@ def _read(subject: str, found: Mapping[str, NDArray[Any]]) -> tuple[AnyCell, Wei
         shaped(subject, names_of[0], kernel, (features, columns), "(features, columns)")
         shaped(subject, names_of[1], recurrent, (units, columns), "(units, columns)")
     if "linear_1/b" in found:
-        bias = bias + shaped(subject, "linear_1/b", found["linear_1/b"], (columns,), "(units,)")
+        other = shaped(subject, "linear_1/b", found["linear_1/b"], (columns,), "(units,)")
+        bias = added(subject, bias, other)
     weights = {"kernel": kernel, "recurrent_kernel": recurrent, "bias": bias}
     if kind is SimpleRNN:
         return SimpleRNN(units, activation="relu"), weights
@@ -253,14 +254,17 @@ def _negated(values: NDArray[Any], order: str) -> NDArray[Any]:
     return joined({**blocks, "z": -blocks["z"]}, order)
 
 
-def _may_be_pairs(cores: Sequence[tuple[AnyCell, Weights]]) -> bool:
-    """Return whether the sizes allow each two cores in a row to be two directions."""
-    if len(cores) % 2:
-        return False
-    width = None
-    for (first, mine), (second, other) in zip(cores[::2], cores[1::2], strict=True):
-        features = mine["kernel"].shape[0]
-        if other["kernel"].shape[0] != features or width not in (None, features):
-            return False
-        width = first.units + second.units
-    return True
+def _may_have_pairs(cores: Sequence[tuple[AnyCell, Weights]]) -> bool:
+    """Return whether the sizes allow any two cores in a row to be two directions."""
+    sizes = [(weights["kernel"].shape[0], cell.units) for cell, weights in cores]
+    # Before each core: what the level before may give, and whether there was a pair.
+    before: list[set[tuple[int, bool]]] = [set() for _ in range(len(sizes) + 1)]
+    before[0].add((sizes[0][0], False))
+    for index, (features, units) in enumerate(sizes):
+        for given, paired in before[index]:
+            if given != features:
+                continue
+            before[index + 1].add((units, paired))
+            if index + 1 < len(sizes) and sizes[index + 1][0] == features:
+                before[index + 2].add((units + sizes[index + 1][1], True))
+    return any(paired for _, paired in before[-1])

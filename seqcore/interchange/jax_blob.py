@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqcore.errors import ConversionError
-from seqcore.interchange.arrays import array
+from seqcore.interchange.arrays import added, array
 from seqcore.interchange.levels import Converted, Level, assemble, disassemble
 from seqcore.interchange.terms import refuse, require, require_alike
 from seqcore.spec.layers import LSTM
@@ -89,9 +89,8 @@ def from_jax_blob(
         weights = []
         for _ in range(directions):
             kernel, recurrent, (bias, other) = next(matrices), next(matrices), next(biases)
-            weights.append(
-                {"kernel": kernel.T, "recurrent_kernel": recurrent.T, "bias": bias + other}
-            )
+            summed = added("from jax-blob: the array", bias, other)
+            weights.append({"kernel": kernel.T, "recurrent_kernel": recurrent.T, "bias": summed})
         levels.append(Level((LSTM(units),) * directions, tuple(weights)))
     return assemble(levels, return_sequences=return_sequences, return_state=return_state)
 

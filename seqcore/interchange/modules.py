@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqcore.errors import BackendError, BackendNotInstalled, ConversionError, WeightsError
-from seqcore.interchange.levels import Converted
+from seqcore.interchange.levels import Converted, assemble, disassemble
 from seqcore.runtime.inputs import neutral_weights
 from seqcore.spec.layers import AnyLayer, Layer
 from seqcore.spec.naming import nearest
@@ -76,6 +76,46 @@ def canonical_of(source: Any) -> Converted | None:
         return None
     assert isinstance(layer, AnyLayer)
     return layer, neutral_weights(layer, weights())
+
+
+def from_module(
+    subject: str,
+    source: Any,
+    words: Mapping[str, Any],
+    return_sequences: bool | None,
+    return_state: bool | None,
+) -> Converted | None:
+    """Return what `from_...` returns for a module that `to_module` made.
+
+    Args:
+        subject: What messages begin with.
+        source: What may be one.
+        words: What else was said; None for what was not.
+        return_sequences: Of the layer returned; None for its own.
+        return_state: Of the layer returned; None for its own.
+
+    Returns:
+        None for what is no such module.
+
+    Raises:
+        ConversionError: if something was said that the module says itself.
+    """
+    found = canonical_of(source)
+    if found is None:
+        return None
+    given = [name for name, value in words.items() if value is not None]
+    if given:
+        raise ConversionError(
+            f"{subject}: {' and '.join(given)} was given for a module of seqcore, which says "
+            "itself what it is; leave it out"
+        )
+    layer, weights = found
+    flags = {"return_sequences": return_sequences, "return_state": return_state}
+    own = {name: getattr(layer, name) for name in flags}
+    wanted = {name: own[name] if value is None else value for name, value in flags.items()}
+    if wanted == own:
+        return found
+    return assemble(disassemble(subject, layer, weights), **wanted)
 
 
 def to_torch(layer: Any, weights: Mapping[str, Any]) -> Any:

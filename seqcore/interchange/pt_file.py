@@ -308,6 +308,8 @@ class _Machine:
                 stack.append(self._named(".".join(argument.split(" "))))
             case "STACK_GLOBAL":
                 attribute, module = stack.pop(), stack.pop()
+                if not (isinstance(attribute, str) and isinstance(module, str)):
+                    raise ValueError("a name is no text")
                 stack.append(self._named(f"{module}.{attribute}"))
             case "BINPERSID":
                 stack.append(self._persistent(stack.pop()))
@@ -340,8 +342,9 @@ class _Machine:
         if not isinstance(target, dict):
             raise ValueError(f"items are set in {_kind(target)}")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if not isinstance(key, str | int):
-                raise ValueError(f"a key is {_kind(key)}, expected a text or an integer")
+            # Integers of any size could be chosen so that a dict finds none of them quickly.
+            if not isinstance(key, str) and not (isinstance(key, int) and abs(key) < 2**32):
+                raise ValueError(f"a key is {_kind(key)}, expected a text or a small integer")
             target[key] = value
 
     def _named(self, name: str) -> _Global:
@@ -413,13 +416,9 @@ def _collect(
 ) -> None:
     """Add the tensors in a value by name; `met` says of each container whether it had any."""
     if isinstance(value, np.ndarray):
-        if name in found or len(name) > _LONGEST_NAME:
-            raise FileError(
-                f"{path}: the name {name[:80]!r} stands for two tensors, or is too long"
-            )
+        if name in found:
+            raise FileError(f"{path}: the name {name[:80]!r} stands for two tensors")
         found[name] = value
-        return
-    if not isinstance(value, dict | list | tuple):
         return
     if met.get(id(value), False) or depth > _DEEPEST:
         raise FileError(
@@ -431,6 +430,10 @@ def _collect(
     met[id(value)] = True
     before = len(found)
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        if not isinstance(inner, np.ndarray | dict | list | tuple):
+            continue
+        if len(name) + len(str(key)) >= _LONGEST_NAME:  # before it is put together
+            raise FileError(f"{path}: a name that begins with {name[:80]!r} is too long")
         _collect(path, f"{name}.{key}" if depth else str(key), inner, depth + 1, met, found)
     met[id(value)] = len(found) > before
 

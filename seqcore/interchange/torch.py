@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqcore.errors import ConversionError
-from seqcore.interchange.arrays import array, shaped
+from seqcore.interchange.arrays import added, array, shaped
 from seqcore.interchange.gates import CELLS, canonical, reordered
 from seqcore.interchange.levels import Converted, Level, Weights, assemble, disassemble
-from seqcore.interchange.modules import canonical_of
+from seqcore.interchange.modules import from_module
 from seqcore.interchange.terms import refuse, require, require_alike
 from seqcore.spec.dtypes import DTYPES
 from seqcore.spec.layers import GRU, LSTM, AnyCell, SimpleRNN
@@ -45,8 +45,8 @@ def from_torch(
     *,
     prefix: str | None = None,
     activation: str | None = None,
-    return_sequences: bool = True,
-    return_state: bool = False,
+    return_sequences: bool | None = None,
+    return_state: bool | None = None,
 ) -> Converted:
     """Return the layer and the canonical weights of a torch module or its `state_dict`.
 
@@ -60,16 +60,18 @@ def from_torch(
         prefix: Where it is, such as `"encoder."`, if the source holds more than it.
         activation: `"tanh"` or `"relu"`, of an `nn.RNN` that is given as a state_dict, which does
             not say it.
-        return_sequences: Of the layer returned; torch returns both always.
-        return_state: Of the layer returned.
+        return_sequences: Of the layer returned, True if not given; torch returns both always.
+        return_state: Of the layer returned, False if not given.
 
     Raises:
         ConversionError: if the source holds none, more than one, other parameters beside it, a
             projection, or leaves open what it means.
     """
-    own = canonical_of(source)
+    said = {"prefix": prefix, "activation": activation}
+    own = from_module("from torch", source, said, return_sequences, return_state)
     if own is not None:
         return own
+    return_sequences = return_sequences is not False
     module = source if _is_module(source) else None
     state = source.state_dict() if module is not None else source
     if not isinstance(state, Mapping):
@@ -91,7 +93,7 @@ def from_torch(
         cells, weights = zip(*directions, strict=True)
         levels.append(Level(cells, weights))
     _check_alike(prefix, levels)
-    return assemble(levels, return_sequences=return_sequences, return_state=return_state)
+    return assemble(levels, return_sequences=return_sequences, return_state=bool(return_state))
 
 
 def to_torch(layer: Any, weights: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
@@ -169,6 +171,13 @@ def _chosen(state: Mapping[Any, Any], prefix: str | None) -> tuple[str, dict[str
                 f"from torch: the state_dict holds {', '.join(others[:3])} beside the recurrent "
                 f"module, which would be lost; prefix={prefix!r} converts that module alone"
             )
+    if prefix in modules:
+        lost = [name for name in others if _belongs(name, prefix)]
+        if lost:
+            raise ConversionError(
+                f"from torch: the module at {prefix!r} has {', '.join(lost[:3])}, too, which would "
+                "be lost; expected an nn.RNN, nn.LSTM or nn.GRU with nothing of its own"
+            )
     if prefix not in modules:
         at = "" if prefix is None else f" at {prefix!r}"
         names = ", ".join(str(key) for key in list(state)[:4]) or "nothing"
@@ -183,6 +192,11 @@ def _chosen(state: Mapping[Any, Any], prefix: str | None) -> tuple[str, dict[str
             f"expected weight_ih_l0, weight_hh_l0 and so on{hint}"
         )
     return prefix, modules[prefix]
+
+
+def _belongs(name: str, prefix: str) -> bool:
+    """Return whether a parameter is below a prefix, or at the top if that is empty."""
+    return name.startswith(prefix) if prefix else "." not in name
 
 
 def _placed(
@@ -322,7 +336,7 @@ def _read(
         if isinstance(cell, GRU):
             weights["bias"], weights["recurrent_bias"] = biases
         else:
-            weights["bias"] = biases[0] + biases[1]
+            weights["bias"] = added(subject, *biases)
     return cell, {name: np.array(value, order="C") for name, value in weights.items()}
 
 

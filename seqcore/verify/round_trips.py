@@ -32,6 +32,18 @@ LAYERS: Mapping[str, AnyLayer] = {
 }
 """What is moved, by what it is called in the table."""
 
+_AFTER = frozenset({"GRU, reset after", "2 bidirectional GRUs"})
+_BEFORE = frozenset({"GRU, reset before"})
+REFUSED: Mapping[str, frozenset[str]] = {
+    "torch": _BEFORE,
+    "flax-nnx": _AFTER | _BEFORE,
+    "flax-linen": _BEFORE,
+    "haiku": _AFTER | {"SimpleRNN"},
+    "equinox": _BEFORE | {"SimpleRNN"},
+    "jax-blob": _AFTER | _BEFORE | {"SimpleRNN"},
+}
+"""By format the layers that it cannot hold: a reset form, a second bias, another cell."""
+
 
 @dataclass(frozen=True, slots=True)
 class RoundTrip:
@@ -83,10 +95,11 @@ def _moved_as(
         for key, shape in layer.weight_shapes(_FEATURES).items()
     }
     path = folder / f"{one.name}-{name}-{dtype}{one.suffixes[0]}"
+    expected = name in REFUSED.get(one.name, ())
     try:
         write(path, layer, weights, format=one.name)
     except ConversionError as error:
-        return RoundTrip(one.name, name, dtype, f"refused: {error}", "", True)
+        return RoundTrip(one.name, name, dtype, f"refused: {error}", "", expected)
     moved = read(path, words=unsaid(path, one.name, layer, weights))
     found = verify(Model("seqcore", OWN, layer, weights), moved, seed=seed)
     back = _compared(weights, moved.weights)
@@ -95,7 +108,7 @@ def _moved_as(
         return RoundTrip(one.name, name, dtype, f"{_NOT_RUN}: {reason}", back, False)
     own = found.rows[0]
     run = f"{own.eps:.2g} of {own.limit:.3g} eps"
-    return RoundTrip(one.name, name, dtype, run, back, found.agree)
+    return RoundTrip(one.name, name, dtype, run, back, found.agree and not expected)
 
 
 def _compared(before: Weights, after: Weights) -> str:

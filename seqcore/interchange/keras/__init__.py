@@ -36,7 +36,7 @@ from seqcore.interchange.keras.config import (
 )
 from seqcore.interchange.keras.shapes import LAYERS, from_list, from_paths, recognises
 from seqcore.interchange.levels import Converted, Level, assemble, disassemble
-from seqcore.interchange.modules import canonical_of
+from seqcore.interchange.modules import from_module
 from seqcore.interchange.terms import refuse
 from seqcore.spec.activations import ACTIVATIONS
 from seqcore.spec.layers import AnyLayer, Layer, Stack
@@ -88,7 +88,14 @@ def from_keras(
         ConversionError: if the source holds what no layer is, other layers beside the recurrent
             ones, or leaves open what it means.
     """
-    own = canonical_of(source)
+    said = {
+        "layer": layer,
+        "name": name,
+        "reset_after": reset_after,
+        "activation": activation,
+        "recurrent_activation": recurrent_activation,
+    }
+    own = from_module(_SUBJECT, source, said, return_sequences, return_state)
     if own is not None:
         return own
     words = Words(activation, recurrent_activation, reset_after)

@@ -142,7 +142,15 @@ def members(subject: str, description: Description) -> tuple[list[Description], 
     outputs = None
     if name != "Sequential":
         layers, outputs = _chained(subject, config, layers)
-    found = [one for one in layers if _is_recurrent(subject, one)]
+    found: list[Description] = []
+    for one in layers:
+        if _is_recurrent(subject, one):
+            found.append(one)
+        elif found and one.get("class_name") == "Masking":
+            raise ConversionError(
+                f"{subject}: a Masking layer behind {found[-1]['config'].get('name')!r} masks by "
+                "what that returns, which layers cannot; expected it before all of them"
+            )
     if not found:
         raise ConversionError(
             f"{subject}: a model without a recurrent layer, expected SimpleRNN, LSTM, GRU, RNN or "
@@ -211,6 +219,12 @@ def levels(subject: str, part: Part, words: Words, version: str = "3") -> tuple[
         cells = _cells(subject, name, config)
         backwards = _boolean(subject, config, "go_backwards", False)
         zero = _boolean(subject, config, "zero_output_for_mask", False)
+        if zero and not flags.return_sequences:
+            raise ConversionError(
+                f"{subject}: zero_output_for_mask=True with return_sequences=False returns zeros "
+                "for a row that ends in padding, where layers return its last valid output; "
+                "expected zero_output_for_mask=False, which Keras returns that output with"
+            )
         found = []
         for index, (kind, inner) in enumerate(cells):
             cell, own = read.cell(subject, kind, inner, weights)
@@ -656,11 +670,6 @@ def _source(subject: str, description: Description) -> str | None:
     return history[0]
 
 
-def _is_history(value: Any) -> bool:
-    """Return whether a value is `(layer, node, index)`, as Keras writes where a tensor is from."""
-    return isinstance(value, list | tuple) and len(value) == 3 and isinstance(value[0], str)
-
-
 def _history(tensor: Any) -> Any:
     inner = tensor.get("config") if isinstance(tensor, Mapping) else None
     return inner.get("keras_history") if isinstance(inner, Mapping) else None
@@ -672,7 +681,8 @@ def _described_cell(cell: AnyCell, config: dict[str, Any]) -> dict[str, Any]:
         "units": cell.units,
         "activation": cell.activation,
         "use_bias": cell.use_bias,
-        "zero_output_for_mask": cell.mask_output == "zero",
+        # Without sequences it would be the output of rows that end in padding.
+        "zero_output_for_mask": cell.mask_output == "zero" and config["return_sequences"],
     }
     if not isinstance(cell, SimpleRNN):
         config["recurrent_activation"] = cell.recurrent_activation

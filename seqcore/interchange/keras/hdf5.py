@@ -226,12 +226,17 @@ def _check_heaps(content: mmap.mmap) -> None:
     A list has `GCOL`, its version and its size; each item has its number, other things and its
     size; the number 0 is the free space at the end.
     """
+    # Lists do not overlap, so that all items together are no more than fit in the file.
+    left = len(content) // 4
     start = content.find(b"GCOL\x01")
     while start >= 0:
         if start + 16 <= len(content):
             (size,) = struct.unpack_from("<Q", content, start + 8)
             place, end = start + 16, min(start + size, len(content))
             while place + 16 <= end:
+                left -= 1
+                if left < 0:
+                    raise ValueError("its lists of texts overlap")
                 number, _, _, length = struct.unpack_from("<HHIQ", content, place)
                 if not number and not length:
                     raise ValueError("the list of texts that it is in does not end")

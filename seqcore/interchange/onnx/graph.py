@@ -258,13 +258,16 @@ class _Reader:
 
     def _paid(self, value: Value) -> Value:
         if isinstance(value, Constant):
-            self._budget -= value.array.nbytes
-            if self._budget < 0:
-                raise ConversionError(
-                    "from onnx: the graph makes more of its constants than 16 times what the file "
-                    "holds; fold them with the exporter"
-                )
+            self._pay(value.array.nbytes)
         return value
+
+    def _pay(self, size: int) -> None:
+        self._budget -= size
+        if self._budget < 0:
+            raise ConversionError(
+                "from onnx: the graph makes more of its constants than 16 times what the file "
+                "holds; fold them with the exporter"
+            )
 
     # --- recurrent nodes -------------------------------------------------------------------------
 
@@ -283,6 +286,7 @@ class _Reader:
             for name in ("W", "R", "B", "P")
             if name in given or name in "WR"
         }
+        self._pay(sum(value.nbytes for value in arrays.values()))  # each node's are copied
         reverse = directions(subject, attributes)
         cells = cells_of(subject, operator, attributes, arrays)
         features, kind = arrays["W"].shape[-1], arrays["W"].dtype.name

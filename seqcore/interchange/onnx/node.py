@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seqcore.errors import ConversionError
-from seqcore.interchange.arrays import shaped
+from seqcore.interchange.arrays import added, shaped
 from seqcore.interchange.gates import canonical, reordered
 from seqcore.interchange.levels import Weights
 from seqcore.spec.dtypes import numpy_dtype
@@ -181,13 +181,24 @@ def cells_of(
     if kind is GRU:
         options["reset_after"] = bool(attributes.get("linear_before_reset", 0))
     named = _activations(subject, kind, attributes, count)
+    if arrays["W"].dtype == np.float64 and any("hard_sigmoid" in one.values() for one in named):
+        raise ConversionError(
+            f"{subject}: HardSigmoid's alpha is a float32, whose 1/6 is another than that of "
+            "layers in float64; expected weights of float32 or float16"
+        )
     return tuple(
-        _cell(kind(units, **{**options, **named[index]}), {k: v[index] for k, v in arrays.items()})
+        _cell(
+            subject,
+            kind(units, **{**options, **named[index]}),
+            {k: v[index] for k, v in arrays.items()},
+        )
         for index in range(count)
     )
 
 
-def _cell(cell: AnyCell, arrays: Mapping[str, NDArray[Any]]) -> tuple[AnyCell, Weights]:
+def _cell(
+    subject: str, cell: AnyCell, arrays: Mapping[str, NDArray[Any]]
+) -> tuple[AnyCell, Weights]:
     order = ORDERS[type(cell)], canonical(cell)
     weights = {
         "kernel": reordered(arrays["W"].T, *order),
@@ -199,7 +210,7 @@ def _cell(cell: AnyCell, arrays: Mapping[str, NDArray[Any]]) -> tuple[AnyCell, W
             weights |= {"bias": bias, "recurrent_bias": recurrent}
         else:
             # A recurrent bias of zeros leaves the other as it is, the sign of its zeros included.
-            weights["bias"] = bias + recurrent if np.any(recurrent) else bias
+            weights["bias"] = added(subject, bias, recurrent) if np.any(recurrent) else bias
     return cell, {name: np.array(value, order="C") for name, value in weights.items()}
 
 

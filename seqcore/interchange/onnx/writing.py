@@ -63,6 +63,16 @@ def _check(layer: AnyLayer, levels: Sequence[Level]) -> None:
             "its weights are bfloat16",
             f"expected what nodes of opset {OPSET} take: float32, float64 or float16; cast them",
         )
+    for level in levels:
+        for cell, mine in zip(level.cells, level.weights, strict=True):
+            named = (cell.activation, getattr(cell, "recurrent_activation", ""))
+            if mine["kernel"].dtype == np.float64 and "hard_sigmoid" in named:
+                refuse(
+                    "onnx",
+                    cell,
+                    "hard_sigmoid is in float64, and HardSigmoid's alpha of 1/6 a float32",
+                    "cast the weights to float32",
+                )
     size = sum(
         value.nbytes for level in levels for mine in level.weights for value in mine.values()
     )
