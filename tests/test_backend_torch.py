@@ -660,8 +660,13 @@ def test_a_bound_layer_keeps_a_snapshot_outside_the_graph() -> None:
         native["kernel"].zero_()
     assert_same_bits(bound(x), before)
     leaf = torch.tensor(x, requires_grad=True)
-    bound(leaf).sum().backward()
-    assert leaf.grad is not None
+    for _ in range(2):  # a call that is not recorded tells nothing of those that are
+        assert not bound(torch.tensor(x)).requires_grad
+        with torch.no_grad():
+            assert not bound(leaf).requires_grad
+        leaf.grad = None
+        bound(leaf).sum().backward()
+        assert leaf.grad is not None
     assert native["kernel"].grad is None
 
 

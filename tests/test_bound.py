@@ -160,3 +160,70 @@ def test_weights_are_checked_when_it_is_bound() -> None:
         layer.bind(weights, backend="nunpy")
     with pytest.raises(sc.ShapeError, match="expected 3"):
         layer.bind(weights)(np.zeros((1, 1, 4), np.float32))
+
+
+def test_calls_like_an_earlier_one_equal_apply() -> None:
+    # From the second call of a signature on, checks and plan are those of the first.
+    layer = sc.LSTM(3, **BOTH)
+    weights = layer.init(features=5, seed=0, dtype="float32")
+    bound = layer.bind(weights)
+    rng = np.random.default_rng(0)
+    kept = []
+    for _ in range(3):
+        for batch, time in ((2, 4), (1, 1), (0, 4), (2, 0)):
+            x = rng.standard_normal((batch, time, 5), dtype=np.float32)
+            state = tuple(rng.standard_normal((2, batch, 3), dtype=np.float32))
+            for given in (None, state, list(state)):
+                found = bound(x, initial_state=given)
+                kept.append((found, layer.apply(weights, x, initial_state=given)))
+    for found, expected in kept:  # all at the end: no result may lie in another's memory
+        assert type(found) is type(expected)
+        for one, two in zip(found, expected, strict=True):
+            assert_same_bits(one, two)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"x": np.zeros((2, 4, 5))},
+        {"x": np.ma.masked_array(np.zeros((2, 4, 5), np.float32))},
+        {"x": np.zeros((2, 4, 6), np.float32)},
+        {"x": np.zeros((4, 5), np.float32)},
+        {"initial_state": (np.zeros((2, 3), np.float32),)},
+        {"initial_state": (np.zeros((2, 3), np.float32), None)},
+        {"initial_state": (np.zeros((2, 3), np.float32), np.zeros((2, 3)))},
+        {"initial_state": (np.zeros((2, 3), np.float32), np.zeros((1, 3), np.float32))},
+        {"initial_state": np.zeros((2, 3), np.float32)},
+        {"mask": np.zeros((2, 5), np.bool_)},
+        {"lengths": np.array([4, 5])},
+        {"training": True},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_a_wrong_call_after_a_right_one_is_refused(wrong: dict[str, Any]) -> None:
+    layer = sc.LSTM(3, **BOTH)
+    weights = layer.init(features=5, seed=0)
+    right = {"x": np.zeros((2, 4, 5), np.float32)}
+    state = {"initial_state": (np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float32))}
+    used, fresh = layer.bind(weights), layer.bind(weights)
+    for _ in range(2):
+        used(**right)
+        used(**right, **state)
+    messages = []
+    for bound in (fresh, used):
+        with pytest.raises(sc.SeqcoreError) as raised:
+            bound(**(right | wrong))
+        messages.append((type(raised.value), str(raised.value)))
+    assert messages[0] == messages[1]
+
+
+def test_signatures_beyond_those_kept_are_checked_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("seqcore.runtime.bound._MOST_KNOWN", 2)
+    layer = sc.GRU(3)
+    weights = layer.init(features=5, seed=0)
+    bound = layer.bind(weights)
+    for time in (1, 2, 3, 4, 1, 2, 3, 4):
+        x = np.full((2, time, 5), time, np.float32)
+        assert_same_bits(bound(x), layer.apply(weights, x))

@@ -180,7 +180,7 @@ class TorchPacked(TorchLayer):
 
 
 class OnnxRuntime(Peer):
-    """ONNX Runtime on a graph of one standard operator, time first, as its CPU code wants it."""
+    """ONNX Runtime on one standard operator, between the transposes that make it batch first."""
 
     name = "onnxruntime.session"
     requires = ("onnxruntime", "onnx")
@@ -195,7 +195,7 @@ class OnnxRuntime(Peer):
         self.session = onnxruntime.InferenceSession(
             self.graph(data, directions), options, providers=["CPUExecutionProvider"]
         )
-        self.inputs = {"X": np.ascontiguousarray(data.x.swapaxes(0, 1))}
+        self.inputs = {"x": data.x}
         if data.lengths is not None:
             self.inputs["sequence_lens"] = data.lengths.astype(np.int32)
 
@@ -209,24 +209,26 @@ class OnnxRuntime(Peer):
             values = [_in_order(self.cell, _of(one, name), order).T for one in directions]
             return np.ascontiguousarray(np.stack(values))
 
-        initializers = {
+        batch, time, features = data.x.shape
+        y_shape = (batch, time, len(directions) * self.cell.units)
+        constants = {
             "W": stacked("kernel"),
             "R": stacked("recurrent_kernel"),
             "B": np.concatenate([stacked("bias"), stacked("recurrent_bias")], axis=1),
+            "y_shape": np.array(y_shape),
         }
-        batch, time, features = data.x.shape
         state = (len(directions), batch, self.cell.units)
-        shapes: dict[str, tuple[int, ...]] = {"X": (time, batch, features)}
+        shapes: dict[str, tuple[int, ...]] = {"x": (batch, time, features)}
         if self.stream:
             shapes |= {f"initial_{name}": state for name in self.cell.state_names}
         inputs = [helper.make_tensor_value_info(name, kind, shapes[name]) for name in shapes]
         if data.lengths is not None:
             lengths = ("sequence_lens", onnx.TensorProto.INT32, (batch,))
             inputs.append(helper.make_tensor_value_info(*lengths))
-        given = {value.name for value in inputs} | set(initializers)
+        given = {value.name for value in inputs} | {"X", *constants}
         states = [f"Y_{name}" for name in self.cell.state_names]
         attributes = {"linear_before_reset": 1} if isinstance(self.cell, GRU) else {}
-        node = helper.make_node(
+        recurrent = helper.make_node(
             {"SimpleRNN": "RNN"}.get(type(self.cell).__name__, type(self.cell).__name__),
             [
                 name if name in given else ""
@@ -237,14 +239,18 @@ class OnnxRuntime(Peer):
             direction="bidirectional" if self.both else "forward",
             **attributes,
         )
-        outputs = {"Y": (time, len(directions), batch, self.cell.units)}
         graph = helper.make_graph(
-            [node],
+            [
+                helper.make_node("Transpose", ["x"], ["X"], perm=[1, 0, 2]),
+                recurrent,
+                helper.make_node("Transpose", ["Y"], ["Y_batch_first"], perm=[2, 0, 1, 3]),
+                helper.make_node("Reshape", ["Y_batch_first", "y_shape"], ["y"]),
+            ],
             "layer",
             inputs,
-            [helper.make_tensor_value_info("Y", kind, outputs["Y"])]
+            [helper.make_tensor_value_info("y", kind, y_shape)]
             + [helper.make_tensor_value_info(name, kind, state) for name in states],
-            [onnx.numpy_helper.from_array(value, name) for name, value in initializers.items()],
+            [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
         )
         # Versions from before the oldest runtime that the extra `bench` allows.
         opset = [helper.make_opsetid("", 17)]
@@ -263,12 +269,6 @@ class OnnxRuntime(Peer):
             inputs = {**inputs, **given}
         sequence, *state = self.session.run(None, inputs)
         return sequence, state
-
-    def output(self) -> NDArray[Any]:
-        """Return the sequence with the directions side by side."""
-        sequence, _ = self.forward(None)
-        batch, time = self.workload.batch, self.workload.time
-        return np.asarray(sequence).transpose(2, 0, 1, 3).reshape(batch, time, -1)
 
 
 class Keras(Peer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
@@ -96,7 +97,9 @@ class BackendSide(Side):
         self._options: dict[str, Any] = {}
         if data.lengths is not None and not self._padded:
             self._options["lengths"] = native(data.lengths, "int64")
-        self._bound: BoundLayer = workload.layer.bind(data.weights, backend=self._name)
+        # Of libraries that heed neither the environment nor the processors of the process.
+        own = {"threads": threads} if "threads" in registry.spec(self._name).options else {}
+        self._bound: BoundLayer = workload.layer.bind(data.weights, backend=self._name, **own)
         self._state: Any = None
         self._ones = tuple(
             native(np.ones(shape, np.float32), "float32") for shape in workload.output_shapes()
@@ -139,7 +142,7 @@ class BackendSide(Side):
 
     def _done(self, arrays: Any) -> object:
         """Wait for work that the engine may do behind our back: look at one small result."""
-        return self._numpy(min(arrays, key=lambda array: int(np.prod(array.shape))))
+        return self._numpy(min(arrays, key=lambda array: math.prod(array.shape)))
 
 
 class Product(Side):

@@ -156,12 +156,16 @@ def possible_arrays(
 ) -> Iterator[Any]:
     """Yield what may be arrays in a call: the arguments, the states and the weights."""
     yield from (x, mask, lengths)
-    if isinstance(initial_state, tuple | list):
-        yield from initial_state
-    else:
-        yield initial_state
+    yield from given_states(initial_state)
     if isinstance(weights, Mapping):
         yield from weights.values()
+
+
+def given_states(initial_state: Any) -> tuple[Any, ...]:
+    """Return the states of a call, none where it gives no initial state."""
+    if initial_state is None:
+        return ()
+    return tuple(initial_state) if isinstance(initial_state, tuple | list) else (initial_state,)
 
 
 def read_weights(
@@ -396,7 +400,7 @@ def _read_state(
     if given is None:
         return None
     names = state_names(layer)
-    values = tuple(given) if isinstance(given, tuple | list) else (given,)
+    values = given_states(given)
     if len(values) != len(names):
         raise StateError(
             f"{layer}: initial_state has {len(values)} arrays, expected {len(names)}: "

@@ -15,7 +15,7 @@ from seqcore.runtime.inputs import Engine, Inputs, canonical_shapes, read_cotang
 from seqcore.runtime.nodes import in_processing_order
 from seqcore.runtime.planning import Program, computation, degenerate_program, make_program
 from seqcore.spec.layers import AnyLayer
-from seqcore.spec.outputs import output_names, pack
+from seqcore.spec.outputs import output_names, pack, state_units
 from seqcore.spi import Backend, Request
 from seqcore.spi.request import GradientKind, MaskKind
 
@@ -112,6 +112,57 @@ class PlannedCall:
         convert = converter(self.engine)
         shown = tuple(convert(y) for y in outputs)
         return shown if self.crop is None else self.crop.outputs(shown)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCall:
+    """A call without a mask that was checked and planned, kept without its arrays.
+
+    Attributes:
+        engine: Where it runs.
+        program: The planned layer.
+        prepared: The weights as the program has prepared them.
+        names: The names of the outputs.
+        units: The units of the states.
+        dtype: The dtype of x and of the states.
+        device: Where they go.
+    """
+
+    engine: Engine
+    program: Program
+    prepared: Any
+    names: tuple[str, ...]
+    units: tuple[int, ...]
+    dtype: str
+    device: str
+
+    @classmethod
+    def of(cls, planned: PlannedCall, prepared: Any) -> KnownCall | None:
+        """Return what can be said again, or None where it is more than running the program."""
+        inputs = planned.inputs
+        if inputs.traced or inputs.mask is not None or planned.crop is not None:
+            return None
+        return cls(
+            planned.engine,
+            planned.program,
+            prepared,
+            output_names(planned.layer),
+            state_units(planned.layer),
+            inputs.dtype,
+            inputs.device,
+        )
+
+    def run(self, x: Any, initial_state: tuple[Any, ...]) -> Any:
+        """Run with other arrays of the same shapes, dtypes and devices; no state is zeros."""
+        backend, dtype, device = self.engine.backend, self.dtype, self.device
+        x = backend.asarray(x, dtype, device)
+        if initial_state:
+            state = tuple([backend.asarray(value, dtype, device) for value in initial_state])
+        else:
+            state = tuple([backend.ops.zeros((x.shape[0], n), x) for n in self.units])
+        outputs = self.program.run(self.prepared, x, None, state)
+        convert = converter(self.engine)
+        return pack(self.names, [convert(y) for y in outputs[: len(self.names)]])
 
 
 @dataclass(frozen=True, slots=True)
