@@ -38,6 +38,12 @@ MAIN: Mapping[str, AnyLayer] = {
 }
 """The layers of most laws: few, for a compiling engine compiles each of them."""
 
+SMOKE: Mapping[str, AnyLayer] = {"lstm": CELLS["lstm"], "gru": CELLS["gru"]}
+"""Those of the smoke tier, which a compiling engine shall be through within half a minute."""
+
+LATER: Mapping[str, AnyLayer] = {"bidirectional": BIDIRECTIONAL}
+"""Those of `MAIN` that the standard tier adds."""
+
 FEW: Mapping[str, AnyLayer] = {"lstm": CELLS["lstm"], "bidirectional": BIDIRECTIONAL}
 """Those of laws that need further shapes."""
 

@@ -77,7 +77,7 @@ _CHECKS: Mapping[str, tuple[Tier, tuple[str, ...], Callable[[Subject], None]]] =
         ("float32",),
         lambda on: _values(on, precision="bfloat16"),
     ),
-    "masks": ("smoke", ("float32",), lambda on: _values(on, mask="holes")),
+    "masks": ("standard", ("float32",), lambda on: _values(on, mask="holes")),
     "gradients": ("smoke", ("float32",), _values),
     "gates": ("smoke", ("float32",), _gates),
     "native_autodiff": (

@@ -12,8 +12,10 @@ from seqcore.conformance.agreement import require_alike, require_same
 from seqcore.conformance.calls import (
     BIDIRECTIONAL,
     CELLS,
+    LATER,
     MAIN,
     OTHERS,
+    SMOKE,
     Call,
     Named,
     by_name,
@@ -118,7 +120,8 @@ def cotangents_belong_to_their_outputs(
     require_alike(found, expected, of_state, what)
 
 
-@law("GRAD-2", tier="smoke", needs=("gradients",), over={**MAIN, "unmerged": UNLIKE})
+@law("GRAD-2", tier="smoke", needs=("gradients",), over=SMOKE)
+@law("GRAD-2", needs=("gradients",), over={**LATER, "unmerged": UNLIKE})
 def gradients_have_the_structure_of_the_arguments(subject: Subject, layer: AnyLayer) -> None:
     """`Gradients(weights, x, initial_state)`: arrays by name, an array, a tuple of arrays."""
     _require_structure(subject, layer)

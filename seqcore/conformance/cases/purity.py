@@ -15,8 +15,10 @@ from seqcore.conformance.agreement import require_alike, require_same
 from seqcore.conformance.calls import (
     CELLS,
     FEW,
+    LATER,
     MAIN,
     OTHERS,
+    SMOKE,
     Call,
     Named,
     by_name,
@@ -42,7 +44,8 @@ LSTM_ALONE = {"lstm": CELLS["lstm"]}
 # Arguments.
 
 
-@law("PURE-1", tier="smoke", needs=("masks",), over=MAIN)
+@law("PURE-1", tier="smoke", needs=("masks",), over=SMOKE)
+@law("PURE-1", needs=("masks",), over=LATER)
 def arguments_stay_as_they_are(subject: Subject, layer: AnyLayer) -> None:
     """No call changes an array, a dictionary or a sequence that it was given."""
     _require_untouched(subject, draw(subject, layer, "untouched", mask="dead_row"))

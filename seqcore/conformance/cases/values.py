@@ -26,6 +26,7 @@ from seqcore.conformance.levels import (
     scale_of,
 )
 from seqcore.conformance.model import MaskPattern, ValueCase
+from seqcore.spec.dtypes import HALF_DTYPES
 from seqcore.spec.layers import (
     GRU,
     LSTM,
@@ -55,23 +56,21 @@ SMOKE = (
     "values/gru/backwards/last-state/state/none",
     "values/gru/backwards/sequences/zeros/none",
     "values/gru/bidirectional/last/zeros/none",
-    "values/gru/bidirectional/last/state/dead_row",
     "values/gru/bidirectional/sequences-state/state/right",
     "values/gru/bidirectional/sequences-state/zeros/left",
-    "values/gru-before/forward/sequences-state/zeros/right",
     "values/gru-before/forward/sequences/state/none",
     "values/gru-before/keep-order/sequences-state/zeros/left",
     "values/activations/lstm/relu-hard_sigmoid",
     "values/no-bias/gru",
     "values/merges/mul/last/none",
-    "values/merges/none/sequences-state/none",
+    "values/merges/none/last/none",
     "values/stacks/backwards-inside/last/none",
     "values/stacks/backwards-inside/sequences-state/right",
-    "values/numbers/float64/lstm/forward",
+    "values/numbers/float64/rnn/backwards",
     "values/numbers/float16/lstm/forward",
     "values/numbers/bfloat16/lstm/forward",
-    "values/numbers/tf32/lstm/forward",
-    "values/numbers/bfloat16-products/lstm/forward",
+    "values/numbers/tf32/rnn/backwards",
+    "values/numbers/bfloat16-products/rnn/backwards",
     "values/lengths/rnn/backwards",
     "values/sizes/one-of-each/lstm",
     "values/poison/lstm/forward/holes",
@@ -226,7 +225,8 @@ def _numbers() -> Iterator[ValueCase]:
     for kind, name in product(kinds, layers):
         dtype, precision = NUMBERS[kind]
         cell, _, direction = name.partition("/")
-        first = name == "lstm/forward"
+        # The cell state in half types; elsewhere the smaller cell, which compiles in less time.
+        first = name == ("lstm/forward" if kind in HALF_DTYPES else "rnn/backwards")
         yield value_case(
             f"values/numbers/{kind}/{name}",
             _layer(cell, direction, **BOTH),
