@@ -194,6 +194,8 @@ def test_calls_like_an_earlier_one_equal_apply() -> None:
         {"initial_state": (np.zeros((2, 3), np.float32), np.zeros((2, 3)))},
         {"initial_state": (np.zeros((2, 3), np.float32), np.zeros((1, 3), np.float32))},
         {"initial_state": np.zeros((2, 3), np.float32)},
+        {"initial_state": ()},
+        {"initial_state": []},
         {"mask": np.zeros((2, 5), np.bool_)},
         {"lengths": np.array([4, 5])},
         {"training": True},

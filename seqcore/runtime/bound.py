@@ -86,11 +86,11 @@ class BoundLayer:
         self._refuse(others)
         signature = None
         if mask is None and lengths is None:
-            arrays = (x, *given_states(initial_state))
-            signature = self._signature(arrays)
+            states = given_states(initial_state)
+            signature = self._signature(x, states) if states or initial_state is None else None
             known = self._known.get(signature)
             if known is not None:
-                return known.run(arrays[0], arrays[1:])
+                return known.run(x, states)
         engine, inputs = self._read(x, mask, lengths, initial_state)
         planned = plan_call(self._layer, engine, inputs, "no")
         prepared = self._prepare(planned)
@@ -165,11 +165,11 @@ class BoundLayer:
         )
         return engine, inputs
 
-    def _signature(self, arrays: tuple[Any, ...]) -> Hashable:
+    def _signature(self, x: Any, states: tuple[Any, ...]) -> Hashable:
         """Return all that checks and plan depend on, or None if they have to look closer."""
         backend = self._engine.backend
         signature: list[Hashable] = []
-        for array in arrays:
+        for array in (x, *states):
             if type(array) is np.ndarray:
                 signature.append((array.shape, array.dtype))
             elif registry.for_array(array) == backend.name:
