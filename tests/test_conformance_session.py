@@ -51,6 +51,24 @@ class Hanging(Honest):
         time.sleep(600)
 
 
+class Counted(Honest):
+    def __init__(self):
+        super().__init__()
+        open(f"process-{os.getpid()}", "w").close()
+
+
+class DyingHelper(Honest):
+    def __init__(self):
+        super().__init__()
+        self.first = not os.path.exists("started")
+        open("started", "w").close()
+
+    def asarray(self, value, dtype, device):
+        if not self.first:
+            os.abort()
+        return super().asarray(value, dtype, device)
+
+
 class Greedy(Honest):
     def asarray(self, value, dtype, device):
         held = []
@@ -169,6 +187,27 @@ def test_after_five_ends_the_rest_is_not_run(folder: Path) -> None:
     assert len(found) > 6
     assert sum("SIGABRT" in message for message in found) == 5
     assert sum("not run" in message for message in found) == len(found) - 5
+
+
+MANY = ("--clause", "ERR-*", "NAME-*", "ACT-*", "INIT-*", "DESC-*")
+
+
+@pytest.mark.parametrize(("jobs", "processes"), [(1, 1), (2, 2)])
+def test_a_process_that_no_backend_waits_for_helps(folder: Path, jobs: int, processes: int) -> None:
+    done = conform(folder, "engines:Counted", *MANY, "--jobs", jobs)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = rows(folder)
+    assert len(found) > 200
+    assert list(found) == [case.id for case in collect() if case.id in found]
+    assert len([*folder.glob("process-*")]) == processes
+
+
+def test_a_helper_that_ends_leaves_the_rest_to_the_first_process(folder: Path) -> None:
+    done = conform(folder, "engines:DyingHelper", *MANY)
+    assert done.returncode == 1
+    ended = [row for row in rows(folder).values() if row["status"] == "error"]
+    assert len(ended) == 1, done.stdout
+    assert "SIGABRT" in ended[0]["findings"][0]["message"]
 
 
 def test_a_hang_is_ended_at_its_time(folder: Path) -> None:

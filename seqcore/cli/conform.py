@@ -68,7 +68,8 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="N",
         type=common.integer(1),
         default=2,
-        help="backends at a time (default: 2)",
+        help="processes at a time (default: 2): one for each backend; those that none waits for "
+        "help the one with most cases left",
     )
     how.add_argument(
         "--timeout",
@@ -167,7 +168,7 @@ def _run(args: argparse.Namespace) -> int:
             known=known,
             settings=settings,
             tier=args.tier,
-            jobs=min(args.jobs, len(names)),
+            jobs=args.jobs,
             journal=journal,
             waivers=found,
             progress=progress,

@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -35,6 +36,9 @@ latter ended."""
 
 _judging = threading.Lock()
 
+_WORTH_HELP = 100
+"""From so many cases on a further process is worth the import of a framework."""
+
 
 @dataclass(slots=True)
 class _Seat:
@@ -42,15 +46,27 @@ class _Seat:
 
     Attributes:
         engine: As it was given.
-        runner: Its process.
         results: What the report says of it.
+        runners: Its processes, the first its own, the others helpers.
         verdicts: By case.
+        left: The cases that no process has taken.
+        starting: Whether it is not known yet what it says of itself.
+        shareable: Whether a further process may take cases: on a CPU, unless one ended in a case.
+        start: When its process was started.
     """
 
     engine: str
-    runner: Runner
     results: BackendResults
+    runners: list[Runner]
     verdicts: dict[str, Verdict] = field(default_factory=dict)
+    left: deque[Case] = field(default_factory=deque)
+    starting: bool = True
+    shareable: bool = False
+    start: float = 0.0
+
+    def took_time(self) -> None:
+        """Note how long it has taken until now."""
+        self.results.seconds = round(time.monotonic() - self.start, 3)
 
 
 class Session:
@@ -62,7 +78,8 @@ class Session:
         known: All cases that there are: waivers may be for others.
         settings: How.
         tier: Which tier the cases are of, for the report.
-        jobs: How many backends are run at a time.
+        jobs: How many processes run at a time. Each backend has one; those that no backend waits
+            for help the one with the most cases left.
         journal: Where verdicts are noted, and found where a run goes on.
         waivers: Failures that are known.
         progress: Told what is being done, from several threads.
@@ -90,7 +107,7 @@ class Session:
         self._progress = progress
         self._today = datetime.date.today()
         self._seats = [
-            _Seat(engine, Runner(engine, settings), BackendResults(name=engine))
+            _Seat(engine, BackendResults(name=engine), [Runner(engine, settings)])
             for engine in engines
         ]
         self._waiting: queue.SimpleQueue[_Seat] = queue.SimpleQueue()
@@ -139,45 +156,76 @@ class Session:
         self._finish()
 
     def _work(self) -> None:
-        """Take backends until there are no more."""
+        """Take backends until there are no more, then help with what is left of them."""
         while not self._stopped.is_set():
             try:
-                seat = self._waiting.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                self._test(seat)
+                try:
+                    self._test(self._waiting.get_nowait())
+                except queue.Empty:
+                    if any(seat.starting for seat in self._seats):
+                        self._stopped.wait(0.1)  # it may want help
+                    elif not self._help():
+                        return
             except BaseException as error:  # noqa: BLE001 - raised again by the main thread
                 self._error = self._error or error
                 self._stop()
-            finally:
-                seat.runner.close()
 
     def _stop(self) -> None:
         self._stopped.set()
-        for seat in self._seats:
-            seat.runner.stop()
+        with self._lock:
+            runners = [runner for seat in self._seats for runner in seat.runners]
+        for runner in runners:
+            runner.stop()
 
     def _test(self, seat: _Seat) -> None:
-        """Run all cases on one backend."""
-        start = time.monotonic()
+        """Run the cases of one backend, from the first on, in its own process."""
+        seat.start = time.monotonic()
+        (runner,) = seat.runners
         try:
             self._progress(seat.engine, 0, "start", None)
-            self._introduce(seat, seat.runner.start())
-            for case in self._cases:
-                self._progress(seat.engine, len(seat.verdicts), case.id, None)
-                self._try(seat, case)
-                if self._stopped.is_set():
-                    return
+            self._introduce(seat, runner.start())
+            while (case := self._next(seat)) is not None:
+                self._try(seat, runner, case)
         except EngineFailed as error:
             if self._stopped.is_set():
                 return
             seat.results.ended = f"the backend could not be started: {error}"
             self._give_up(seat, f"{NOT_RUN}: {seat.results.ended}", error.details)
         finally:
-            seat.results.seconds = round(time.monotonic() - start, 3)
-        if seat.runner.ends >= MAX_ENDS:
+            seat.starting = False
+            seat.took_time()
+            runner.close()
+        if runner.ends >= MAX_ENDS:
             seat.results.ended = f"{MAX_ENDS} processes ended in the middle of a case"
+
+    def _help(self) -> bool:
+        """Run cases of the backend that has most left, and return whether there was one.
+
+        It begins with the last: cases beside each other share what an engine has compiled.
+        """
+        with self._lock:
+            seat = max(self._seats, key=lambda one: len(one.left) if one.shareable else 0)
+            if not seat.shareable or len(seat.left) < _WORTH_HELP:
+                return False
+            runner = Runner(seat.engine, self._settings)
+            seat.runners.append(runner)
+        try:
+            runner.start()
+            while not runner.ends and (case := self._next(seat, last=True)) is not None:
+                self._try(seat, runner, case)
+            seat.shareable = not runner.ends
+        except EngineFailed:
+            seat.shareable = False  # its own process goes on alone
+        finally:
+            runner.close()
+        return True
+
+    def _next(self, seat: _Seat, *, last: bool = False) -> Case | None:
+        """Return the first or last case that no process has taken; None if there is none to run."""
+        with self._lock:
+            if not seat.left or self._stopped.is_set():
+                return None
+            return seat.left.pop() if last else seat.left.popleft()
 
     def _introduce(self, seat: _Seat, facts: Started) -> None:
         """Take a backend's own name and what it says of itself."""
@@ -193,12 +241,15 @@ class Session:
             self._journal.begin(facts)
             done = self._journal.verdicts.get(facts.name, {})
             seat.verdicts = {case.id: done[case.id] for case in self._cases if case.id in done}
+            seat.left.extend(case for case in self._cases if case.id not in done)
+            # Two processes may not fit into the memory of one accelerator.
+            seat.shareable = all(device.startswith("cpu") for device in facts.devices)
+            seat.starting = False
 
-    def _try(self, seat: _Seat, case: Case) -> None:
-        """Run one case, unless it is done, and note the verdict."""
-        if case.id in seat.verdicts:
-            return
-        found = seat.runner.run(case)
+    def _try(self, seat: _Seat, runner: Runner, case: Case) -> None:
+        """Run one case and note the verdict."""
+        self._progress(seat.engine, len(seat.verdicts), case.id, None)
+        found = runner.run(case)
         if self._stopped.is_set():
             return  # what was running was cut off
         observed = found if isinstance(found, Observed) else None
@@ -206,6 +257,7 @@ class Session:
         with self._lock:
             self._journal.note(seat.results.name, case.id, verdict, observed)
             seat.verdicts[case.id] = verdict
+            seat.took_time()
         self._progress(seat.engine, len(seat.verdicts), case.id, verdict.status)
 
     def _give_up(self, seat: _Seat, reason: str, details: str) -> None:
