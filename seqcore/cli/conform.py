@@ -145,7 +145,7 @@ def _run(args: argparse.Namespace) -> int:
     cases = _chosen(known, args)
     given = dict(args.option)
     names = list(dict.fromkeys(args.names)) or engines.installed()
-    settings = _settings(args, len(names))
+    settings = _settings(args)
     for name in names:
         engines.check(name, given, settings.folder)
     found = waivers.from_plugins(known)
@@ -235,7 +235,7 @@ def _clauses(patterns: Sequence[str]) -> set[str]:
     return found
 
 
-def _settings(args: argparse.Namespace, engines: int) -> Settings:
+def _settings(args: argparse.Namespace) -> Settings:
     from seqcore.bench.machine import processors
     from seqcore.conformance.runner import Settings
 
@@ -243,7 +243,7 @@ def _settings(args: argparse.Namespace, engines: int) -> Settings:
         seed=args.seed,
         timeout=args.timeout,
         memory=int(args.memory * 2**30),
-        threads=max(1, min(2, processors() // max(1, min(args.jobs, engines)))),
+        threads=max(1, min(2, processors() // args.jobs)),
         options=dict(args.option),
     )
 
