@@ -599,18 +599,34 @@ def test_numpy_arrays_alone_inside_a_function_are_refused() -> None:
         step()
 
 
-def test_autograph_leaves_the_layer_as_it_is_written() -> None:
+@pytest.mark.parametrize("way", ["apply", "layer", "bound"])
+def test_autograph_leaves_the_layer_as_it_is_written(
+    way: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     layer = sc.LSTM(3)
     weights = {name: tf.Variable(value) for name, value in layer.init(FEATURES).items()}
     bound = layer.bind(layer.init(FEATURES), backend="tensorflow")
-
-    @tf.function  # with AutoGraph, which warns where it cannot rewrite; warnings are errors here
-    def both(x: Any) -> Any:
-        return layer.apply(weights, x), bound(x)
-
+    ways: dict[str, Any] = {
+        "apply": lambda x: layer.apply(weights, x),
+        "layer": lambda x: layer(x),
+        "bound": lambda x: bound(x),
+    }
     x = tf.ones((2, 4, FEATURES))
-    for found in both(x):
-        np.testing.assert_allclose(found, bound(x), rtol=0, atol=1e-6)
+    monkeypatch.setattr(tf.get_logger(), "propagate", True)
+    with caplog.at_level("WARNING"):
+        found = tf.function(ways[way])(x)
+    assert "AutoGraph" not in caplog.text
+    np.testing.assert_allclose(found, bound(x), rtol=0, atol=1e-6)
+
+
+def test_what_one_function_traced_of_a_bound_layer_is_not_met_in_another() -> None:
+    layer = sc.LSTM(3)  # in a half type, whose weights are prepared by operations of the graph
+    bound = layer.bind(layer.init(FEATURES, dtype="bfloat16"), backend="tensorflow")
+    x = tf.ones((2, 4, FEATURES), tf.bfloat16)
+    expected = np.asarray(bound(x), np.float32)
+    for factor in (1, 2, 4):
+        found = tf.function(lambda v, factor=factor: bound(v) * factor, autograph=False)(x)
+        np.testing.assert_array_equal(np.asarray(found, np.float32), expected * factor)
 
 
 @pytest.mark.clause("DEG-1")

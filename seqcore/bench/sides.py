@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
@@ -98,7 +99,8 @@ class BackendSide(Side):
         if data.lengths is not None and not self._padded:
             self._options["lengths"] = native(data.lengths, "int64")
         # Of libraries that heed neither the environment nor the processors of the process.
-        own = {"threads": threads} if "threads" in registry.spec(self._name).options else {}
+        takes_threads = "threads" in registry.spec(self._name).options
+        own = {"threads": min(threads, os.cpu_count() or 1)} if takes_threads else {}
         self._bound: BoundLayer = workload.layer.bind(data.weights, backend=self._name, **own)
         self._state: Any = None
         self._ones = tuple(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from seqcore.spec.foreign import explain_unknown
 from seqcore.spec.layers import AnyLayer, as_written
 
 _MOST_KNOWN = 256
-"""How many signatures of calls a bound layer keeps; those after them are checked every time."""
+"""How many signatures of calls a bound layer keeps, the latest."""
 
 
 class BoundLayer:
@@ -39,6 +40,8 @@ class BoundLayer:
     Backend and options are those in force when it was bound. Calls are pure and may come from
     several threads.
     """
+
+    autograph_info__: ClassVar[Mapping[str, Any]] = {}  # for a call; see `as_written`
 
     def __init__(self, layer: AnyLayer, engine: Engine, weights: Mapping[str, Any]) -> None:
         """Not for users; call `Layer.bind`."""
@@ -56,6 +59,7 @@ class BoundLayer:
         }
         self._prepared: dict[int, tuple[Program, Any]] = {}
         self._known: dict[Hashable, KnownCall] = {}
+        self._learning = threading.Lock()
 
     def __deepcopy__(self, memo: Any) -> BoundLayer:
         return self  # nothing of it changes
@@ -181,7 +185,11 @@ class BoundLayer:
     def _learn(self, signature: Hashable, planned: PlannedCall, prepared: Any) -> None:
         """Keep a call that was found sound, for a stream of steps that are all like it."""
         known = KnownCall.of(planned, prepared)
-        if known is not None and len(self._known) < _MOST_KNOWN:
+        if known is None:
+            return
+        with self._learning:
+            if len(self._known) >= _MOST_KNOWN:
+                del self._known[next(iter(self._known))]
             self._known[signature] = known
 
     def _prepare(self, planned: PlannedCall) -> Any:

@@ -140,7 +140,7 @@ class KnownCall:
     def of(cls, planned: PlannedCall, prepared: Any) -> KnownCall | None:
         """Return what can be said again, or None where it is more than running the program."""
         inputs = planned.inputs
-        if inputs.traced or inputs.mask is not None or planned.crop is not None:
+        if inputs.traced or planned.crop is not None:
             return None
         return cls(
             planned.engine,

@@ -39,6 +39,7 @@ def as_written(method: F) -> F:
     Inside `tf.function`, AutoGraph turns Python control flow into graph operations, in whatever is
     called. Nothing in here depends on traced values, and rewriting it takes seconds and ends in
     warnings. It leaves alone what has this attribute, which is also what its own decorator sets.
+    Of an object that is called it asks the object, not its `__call__`: the class has the attribute.
     """
     method.autograph_info__ = {}  # type: ignore[attr-defined]
     return method
@@ -73,6 +74,8 @@ class Layer(
     forbid_unknown_fields=True,
 ):
     """Base of all layers; not to be instantiated."""
+
+    autograph_info__: ClassVar[Mapping[str, Any]] = {}  # for `layer(x)`; see `as_written`
 
     def weight_shapes(self, features: int) -> dict[str, tuple[int, ...]]:
         """Return the canonical weights' shapes by name, for inputs of `features` features."""

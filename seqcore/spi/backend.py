@@ -52,7 +52,7 @@ class Backend(ABC):
 
     @abstractmethod
     def describe(self, array: Array) -> ArrayInfo:
-        """Return what is known of an array of this backend without its values."""
+        """Return what is known of an array of this backend without its values, as plain values."""
 
     @abstractmethod
     def version(self) -> str:

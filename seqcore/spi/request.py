@@ -49,6 +49,8 @@ class Request:
 class ArrayInfo:
     """What the runtime needs to know of a backend's array without looking at its values.
 
+    A bound layer takes two calls whose arrays have the same for the same, and plans them once.
+
     Attributes:
         shape: The shape; None for a batch or a time that a compiler's trace does not know.
         dtype: The dtype's name; also of those that no layer takes, such as `"int64"`.

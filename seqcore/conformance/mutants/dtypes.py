@@ -28,6 +28,7 @@ from seqcore.equations.gru import GRUResetBeforeCell
 from seqcore.ops import Array, Arrays, Ops
 from seqcore.runtime import inputs
 from seqcore.spec.dtypes import HALF_DTYPES, compute_dtype, numpy_dtype
+from seqcore.spec.layers import LSTM
 from seqcore.spi import Backend, GradientParts, Request
 
 # DTYPE-1: one data type.
@@ -266,6 +267,19 @@ class _SingleInside(SameOps):
             return super().matmul(a, b)
         with np.errstate(over="ignore", invalid="ignore"):
             return super().matmul(a.astype(np.float32), b.astype(np.float32)).astype(np.float64)
+
+
+def _single_fused(request: Request, call: Call, y: Array, final: Arrays) -> Any:
+    """Return what fused code in float32 would give, where such code takes the layer."""
+    layer = request.layer
+    fused = isinstance(layer, LSTM) and (layer.activation, request.mask) == ("tanh", "none")
+    if not fused or request.dtype != "float64":
+        return y, final
+    y, *states = (value.astype(np.float32).astype(np.float64) for value in (y, *final))
+    return y, tuple(states)
+
+
+twisted("PREC-1", "float32 inside an unmasked float64 LSTM of tanh", after=_single_fused)
 
 
 @wrong_gradients("PREC-1", "tf32 in the pullback where the highest precision is asked for")
