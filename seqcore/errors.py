@@ -25,6 +25,20 @@ by calling its class with one message, and anything else would lose the type on 
 """
 
 
+def reason_of(error: BaseException) -> str:
+    """Return an error in a line: its message if it is one of ours, else with its type before it.
+
+    Of code that cannot be parsed it says where.
+    """
+    if isinstance(error, SeqcoreError):
+        return str(error)
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+    from traceback import format_exception_only
+
+    return format_exception_only(error)[-1].strip()
+
+
 class SeqcoreError(Exception):
     """Base of every error raised on purpose by seqcore."""
 

@@ -54,7 +54,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Any]:
     Until then `path` is as it was; if the block raises, or is interrupted, the new file goes.
 
     Raises:
-        FileError: if the file cannot be written.
+        FileError: if the file cannot be written, or `path` is there and no plain file: a device or
+            a pipe would be gone afterwards.
     """
     from pathlib import Path  # takes 5 ms, which import seqcore is not to pay for
 
@@ -64,6 +65,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Any]:
     # Named before it exists, so that an interrupt at any moment finds what to remove.
     new = target.with_name(f".{target.name}.{os.urandom(8).hex()}")
     try:
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(target.stat().st_mode):
+                raise FileError(
+                    f"{target}: cannot be written: it is there and no plain file; choose another"
+                )
         with new.open("x+b") as file:
             yield file
             file.flush()
@@ -71,4 +77,5 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Any]:
     except OSError as error:
         raise FileError(f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
-        new.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there may be no such folder
+            new.unlink()

@@ -33,11 +33,12 @@ from seqcore.errors import (
     BackendNotFound,
     BackendNotInstalled,
     DuplicateBackend,
+    reason_of,
 )
 from seqcore.spec.naming import nearest
 from seqcore.spi import hookspecs
 from seqcore.spi.registration import ENTRY_POINT_GROUP, PROJECT_NAME, BackendSpec, Option
-from seqcore.spi.version import refusal
+from seqcore.spi.version import SPI_VERSION, refusal
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
@@ -164,7 +165,7 @@ class Source:
             raise
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
             judged = []
-            self.problems.append(Problem(self.name, self.distribution, _reason(error), error))
+            self.problems.append(Problem(self.name, self.distribution, reason_of(error), error))
         self.seconds = time.perf_counter() - start
         self.printed = overheard.text
         for spec, fault in judged:
@@ -478,7 +479,7 @@ def discover(group: str) -> list[Source]:
             sources += [Source(entry.name, owner, entry) for entry in entries]
         except Exception as error:  # noqa: BLE001 - whatever a damaged installation may raise
             owner = _label(distribution)
-            problem = Problem(owner, owner, f"its entry points: {_reason(error)}", error)
+            problem = Problem(owner, owner, f"its entry points: {reason_of(error)}", error)
             sources.append(Source(owner, owner, problems=[problem]))
     return sources
 
@@ -518,21 +519,21 @@ def _announced(entry: EntryPoint) -> list[BackendSpec]:
     return specs
 
 
-def _reason(error: BaseException) -> str:
-    if isinstance(error, BackendError):
-        return str(error)
-    from traceback import format_exception_only
-
-    return format_exception_only(error)[-1].strip()
-
-
 def name_fault(name: object) -> str | None:
     """Return what is wrong with a backend's name, or None."""
     if not (isinstance(name, str) and _NAME.fullmatch(name)):
-        return f"name {name!r}, expected lower-case letters and digits, joined by '-'"
+        return (
+            f"name {name!r}, expected lower-case letters and digits, a letter first, in parts "
+            "joined by '-'"
+        )
     if name == "backend":
         return "name 'backend', which configuration files need as a key"
     return None
+
+
+def is_factory_path(path: object) -> bool:
+    """Return whether it has the form `module:attribute`."""
+    return isinstance(path, str) and _FACTORY.fullmatch(path) is not None
 
 
 def _fault(spec: Any) -> str | None:
@@ -540,13 +541,16 @@ def _fault(spec: Any) -> str | None:
     fault = name_fault(spec.name)
     if fault is not None:
         return fault
-    refused = refusal(spec.spi) if isinstance(spec.spi, str) else f"SPI version {spec.spi!r}"
+    if isinstance(spec.spi, str):
+        refused = refusal(spec.spi)
+    else:
+        refused = f"SPI version {spec.spi!r}, expected a text such as {SPI_VERSION!r}"
     if refused is not None:
         return refused
-    if not (isinstance(spec.factory, str) and _FACTORY.fullmatch(spec.factory)):
+    if not is_factory_path(spec.factory):
         return f"factory {spec.factory!r}, expected 'module:attribute'"
     for key, value in (("requires", spec.requires), ("array_roots", spec.array_roots)):
-        if not (isinstance(value, tuple) and all(isinstance(item, str) for item in value)):
+        if not (isinstance(value, tuple) and all(map(_is_module, value))):
             return f"{key} {value!r}, expected a tuple of module names"
     if not isinstance(spec.options, Mapping):
         return f"options {spec.options!r:.80}, expected a mapping of names to Option"
@@ -555,6 +559,10 @@ def _fault(spec: Any) -> str | None:
         if fault is not None:
             return f"option {name!r}: {fault}"
     return None
+
+
+def _is_module(name: object) -> bool:
+    return isinstance(name, str) and all(part.isidentifier() for part in name.split("."))
 
 
 def _option_fault(name: object, option: object) -> str | None:
@@ -626,8 +634,10 @@ def create(claim: Claim) -> Backend:
     from pkgutil import resolve_name
 
     from seqcore.spi.backend import Backend
+    from seqcore.spi.soundness import backend_fault
 
     spec = claim.spec
+    maker = f"backend {spec.name!r}: its factory {spec.factory} of {claim.distribution}"
     absent = missing_modules(spec)
     if absent:
         hint = f"; install it: {spec.install_hint}" if spec.install_hint else ""
@@ -640,18 +650,18 @@ def create(claim: Claim) -> Backend:
         raise  # a factory that says itself what is wrong and what to do
     except BaseException as error:  # a factory may raise anything, SystemExit too
         raise BackendBroken(
-            f"backend {spec.name!r}: its factory {spec.factory} of {claim.distribution} failed "
-            f"({_reason(error)}); repair or reinstall what it requires"
+            f"{maker} failed ({reason_of(error)}); repair or reinstall what it requires"
         ) from error
     if not isinstance(backend, Backend):
         raise BackendBroken(
-            f"backend {spec.name!r}: its factory {spec.factory} of {claim.distribution} returned "
-            f"{type(backend).__name__}, expected a seqcore.spi.Backend"
+            f"{maker} returned {type(backend).__name__}, expected a seqcore.spi.Backend"
         )
+    fault = backend_fault(backend)
+    if fault is not None:
+        raise BackendBroken(f"{maker} returned an unsound backend: {fault}")
     if backend.name != spec.name:
         raise BackendBroken(
-            f"backend {spec.name!r}: its factory {spec.factory} of {claim.distribution} returned "
-            f"a backend named {backend.name!r}, expected {spec.name!r}"
+            f"{maker} returned a backend named {backend.name!r}, expected {spec.name!r}"
         )
     return backend
 

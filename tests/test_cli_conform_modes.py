@@ -7,6 +7,11 @@ import pytest
 from seqcore.cli import main
 
 
+def test_an_empty_path_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["conform", "numpy", "--output", ""]) == 2
+    assert "--output: received an empty text, expected a path" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "refused"),
     [

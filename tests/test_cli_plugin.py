@@ -31,6 +31,14 @@ def seqcore_backends():
     return [BackendSpec(name="{name}", factory="{factory}", spi="{spi}")]
 """
 
+NAMED = """
+from seqcore.spi.registration import BackendSpec, hookimpl
+
+@hookimpl
+def seqcore_backends():
+    return [BackendSpec(name="{name}", factory="nowhere:make", spi="1.0")]
+"""
+
 
 def install(
     site: Path,
@@ -214,6 +222,20 @@ def test_a_backend_that_keeps_its_contract_passes() -> None:
         ("heavy", {"above": "import scipy"}, "imports", "scipy"),
         ("absent", {"factory": "nowhere:make"}, "factory", "nowhere"),
         ("aborting", {"factory": "plugin_aborting:stop"}, "factory", "SIGABRT"),
+        (
+            "misnamed",
+            {"source": NAMED.format(name="other")},
+            "name",
+            "expected a backend",
+        ),
+        ("garbled", {"source": "def broken(:"}, "registration", "plugin_garbled.py, line 1"),
+        pytest.param(
+            "greedy",
+            {"above": "held = []\nwhile True: held.append(b'x' * 2**26)"},
+            "registration",
+            "more than 4 GiB of memory",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="watched on Linux only"),
+        ),
     ],
 )
 def test_what_breaks_the_contract_is_one_clear_line(
@@ -307,6 +329,19 @@ def test_an_unknown_hook_is_named(tmp_path: Path) -> None:
     code, _, steps = check(tmp_path, "odd")
     assert code == 1
     assert "seqcore_backend" in steps["registration"]["message"]
+
+
+def test_a_name_that_belongs_to_another_distribution_is_not_its_own(tmp_path: Path) -> None:
+    install(tmp_path, "thief", source=NAMED.format(name="numpy"))
+    (tmp_path / "pyproject.toml").write_text(
+        "[project]\nname = 'plugin-thief'\n"
+        "[project.entry-points.'seqcore.backends']\nthief = 'plugin_thief'\n"
+    )
+    code, _, steps = check(tmp_path, ".")
+    assert code == 1
+    assert steps["name"]["status"] == "fail"
+    assert "belongs to an entry point of seqcore" in steps["name"]["message"]
+    assert "conformance" not in steps
 
 
 def test_what_is_no_plugin_is_refused(tmp_path: Path) -> None:

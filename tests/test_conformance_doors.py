@@ -15,6 +15,7 @@ from seqcore.conformance.model import Finding, Observed, Verdict
 from seqcore.conformance.plugins import collect, manager
 from seqcore.conformance.reproduction import script
 from seqcore.conformance.runner import Runner, Settings
+from seqcore.conformance.suite import check_attributes
 from seqcore.conformance.waivers import uses
 from seqcore.errors import ArgumentError, SeqcoreError
 from seqcore.spec.layers import LSTM
@@ -85,9 +86,42 @@ def test_pytest_runs_the_installed_suite_on_a_backend(folder: Path) -> None:
     done = run_pytest(folder, *package, "--seqcore-backend", "engines:Mine")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "unsupported: gradients: not today" in done.stdout
-    nameless = run_pytest(folder, *package)
-    assert nameless.returncode != 0
-    assert "--seqcore-backend: missing" in nameless.stdout
+    for given, message in {
+        (): "--seqcore-backend: missing",
+        ("--seqcore-backend", "numpyy"): "backend 'numpyy': not registered (did you mean 'numpy'?)",
+        ("--seqcore-backend", "engines:"): "engine 'engines:': expected module:factory",
+    }.items():
+        refused = run_pytest(folder, *package, *given)
+        assert refused.returncode != 0
+        assert message in refused.stdout
+        assert "1 error" in refused.stdout
+        assert "Traceback" not in refused.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("backend", "", "backend: received '', expected a name, or module:factory"),
+        ("backend", "numpyy", "backend 'numpyy': not registered"),
+        ("tier", "smok", "tier: received 'smok', expected one of smoke, standard, full"),
+        ("teir", "smoke", "the suite has no attribute 'teir' (did you mean 'tier'?)"),
+        ("seed", -1, "seed: received -1, expected an integer of 0 or more"),
+        ("timeout", float("nan"), "timeout: received nan, expected seconds above 0"),
+        ("memory", 0.5, "memory: received 0.5, expected bytes"),
+        ("options", {"threads": 2}, "options: received {'threads': 2}, expected texts by name"),
+        ("options", {"colour": "red"}, "'colour'"),
+        ("waivers", "absent.toml", "absent.toml: cannot be read"),
+    ],
+)
+def test_the_attributes_of_a_suite_are_checked(
+    name: str, value: object, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    suite = type("TestMine", (Suite,), {"backend": "numpy", name: value})
+    with pytest.raises(pytest.Collector.CollectError) as raised:
+        check_attributes(suite)
+    assert str(raised.value).startswith("TestMine: ")
+    assert message in str(raised.value)
 
 
 def test_a_class_of_one_line_is_a_test_of_each_case(folder: Path) -> None:

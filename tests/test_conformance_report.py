@@ -12,6 +12,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -322,6 +323,32 @@ def test_what_is_no_report_is_a_file_error(content: bytes, message: str, tmp_pat
 def test_a_report_that_is_absent_is_a_file_error(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="cannot be read"):
         read_report(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda data: data["backends"].append(data["backends"][0]),
+            "backend: 'a' is there 2",
+        ),
+        (
+            lambda data: data["backends"][0]["rows"].append(data["backends"][0]["rows"][0]),
+            "case of backend 'a': 'x' is there 2 times",
+        ),
+        (
+            lambda data: data["backends"][0]["rows"][0].update(
+                worst={"outputs": {"eps": -1.0, "limit": 3.0}}
+            ),
+            "error -1.0 of a limit of 3.0, expected no less than 0",
+        ),
+    ],
+)
+def test_a_report_says_each_thing_once(change: Callable[[Any], Any], message: str) -> None:
+    data = json.loads(to_json(report(backend("a", row("x", "pass")))))
+    change(data)
+    with pytest.raises(FileError, match=message):
+        from_json(json.dumps(data))
 
 
 def test_a_field_of_another_type_is_a_file_error() -> None:

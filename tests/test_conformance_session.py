@@ -76,6 +76,19 @@ class Greedy(Honest):
             held.append(np.ones(2**22))
 
 
+class Endless(Honest):
+    def __init__(self):
+        held = []
+        while True:
+            held.append(np.ones(2**22))
+
+
+class Renamed(Honest):
+    def asarray(self, value, dtype, device):
+        self.implementations[0].name = None
+        return super().asarray(value, dtype, device)
+
+
 def refusing():
     raise RuntimeError("no licence")
 
@@ -225,6 +238,46 @@ def test_memory_without_end_is_ended_at_its_limit(folder: Path) -> None:
     assert "0.25 GiB of memory" in messages(folder)[0]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is watched on Linux only")
+def test_memory_without_end_is_ended_while_a_backend_is_made(folder: Path) -> None:
+    done = conform(folder, "engines:Endless", "numpy", "--case", CASES[0], "--memory", "0.25")
+    assert done.returncode == 1
+    assert "more than 4 GiB of memory above its start" in done.stdout
+    assert rows(folder, "numpy")[CASES[0]]["status"] == "pass"
+
+
+def test_an_answer_that_cannot_be_read_is_the_result_of_its_case(folder: Path) -> None:
+    case = next(one.id for one in value_cases() if one.everywhere)
+    done = conform(folder, "engines:Renamed", "numpy", "--case", case)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert rows(folder)[case]["status"] == "error"
+    assert rows(folder, "numpy")[case]["status"] == "pass"
+
+
+def test_only_scripts_of_a_run_before_are_replaced(folder: Path) -> None:
+    scripts = folder / "conformance" / "reproduce"
+    conform(folder, "engines:Wrong", "--case", CASES[0])
+    assert len(list(scripts.iterdir())) == 1
+    (scripts / "mine.py").write_text("print('mine')\n", encoding="utf-8")
+    done = conform(folder, "engines:Honest", "--case", CASES[0])
+    assert done.returncode == 0, done.stdout
+    assert [path.name for path in scripts.iterdir()] == ["mine.py"]
+
+
+def test_a_journal_that_is_no_text_is_refused(folder: Path) -> None:
+    (folder / "conformance").mkdir()
+    (folder / "conformance" / "journal.jsonl").write_bytes(b"\xff\xfe\x00")
+    done = conform(folder, "engines:Honest", "--case", CASES[0], "--resume")
+    assert done.returncode == 1
+    assert "journal.jsonl: cannot be resumed: not UTF-8 text" in done.stderr
+
+
+def test_a_limit_beyond_all_memory_is_none(folder: Path) -> None:
+    done = conform(folder, "engines:Honest", "--case", CASES[0], "--memory", "1e300")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("engine", "message"),
     [
@@ -351,6 +404,8 @@ def test_configuration_does_not_change_what_is_tested(folder: Path) -> None:
         ("numpy --clause MASC-4", "expected a clause"),
         ("numpy --case no-such-case", "which no case matches"),
         ("numpy --option colour=red", "'colour'"),
+        ("engines:", "expected module:factory, such as"),
+        ("engines:Honest:x", "expected module:factory, such as"),
         ("diff one.json", "expected two reports"),
         ("numpy --waivers absent.toml", "absent.toml: cannot be read"),
     ],

@@ -392,9 +392,21 @@ def test_what_is_not_supported_is_refused_before_the_call(
     assert len(backend.implementations[0].ran) <= 1
 
 
+@pytest.mark.parametrize("reason", ["", " ", True, False])
+def test_a_refusal_needs_a_reason(reason: Any) -> None:
+    backend = Fake(Recording("mute", NumpyOps(), lambda _: reason))
+    layer = sc.LSTM(2)
+    with registered(backend), pytest.raises(sc.BackendBroken, match=r"refuses\(\) of 'mute'"):
+        layer.apply(layer.init(3), np.zeros((1, 2, 3), np.float32), backend="fake")
+
+
 def test_capabilities_name_known_features() -> None:
     with pytest.raises(ValueError, match="no feature is called 'speed'"):
         Capabilities(unsupported={"speed": "too slow"})
+    with pytest.raises(ValueError, match="feature 'vmap': received 3, expected the reason"):
+        Capabilities(unsupported={"vmap": 3})  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match="both unsupported and not implemented: vmap"):
+        Capabilities(unsupported={"vmap": "why"}, not_implemented={"vmap": "why"})
     sound = Capabilities(unsupported={"vmap": "why"}, not_implemented={"compile": "not yet"})
     assert sound.support("vmap") == "unsupported"
     assert sound.support("compile") == "not-implemented"

@@ -28,8 +28,10 @@ from seqcore.errors import (
     DuplicateBackend,
 )
 from seqcore.registry import Registry
+from seqcore.spi import Generic, HostOps
 from seqcore.spi.backend import Backend
 from seqcore.spi.registration import BackendSpec, Option
+from seqcore.spi.soundness import devices_of, version_of
 from seqcore.spi.version import SPI_VERSION, refusal
 
 GROUP = "seqcore.tests"
@@ -70,8 +72,12 @@ def seqcore_backends():
 class Fake(Backend):
     """A backend that can do nothing but be there."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, **changed: Any) -> None:
         self.name = name
+        self.ops = HostOps()
+        self.implementations = (Generic(self.ops),)
+        for attribute, value in changed.items():
+            setattr(self, attribute, value)
 
     def asarray(self, value: Any, dtype: str, device: str) -> Any:
         raise NotImplementedError
@@ -87,6 +93,12 @@ class Fake(Backend):
 
     def devices(self) -> tuple[str, ...]:
         return ("cpu",)
+
+
+class Named(Generic):
+    def __init__(self, name: Any) -> None:
+        super().__init__(HostOps())
+        self.name = name
 
 
 def described(name: str = "fake", **changed: Any) -> BackendSpec:
@@ -347,7 +359,7 @@ def test_an_entry_that_names_no_module_is_a_problem(site: Site, registry: Regist
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"name": "Fake"}, "name 'Fake', expected lower-case letters and digits, joined by '-'"),
+        ({"name": "Fake"}, "name 'Fake', expected lower-case letters and digits, a letter first"),
         ({"name": "a_b"}, "name 'a_b', expected lower-case"),
         ({"name": "a--b"}, "name 'a--b', expected lower-case"),
         ({"name": "1a"}, "name '1a', expected lower-case"),
@@ -355,10 +367,11 @@ def test_an_entry_that_names_no_module_is_a_problem(site: Site, registry: Regist
         ({"name": 3}, "name 3, expected lower-case"),
         ({"name": "backend"}, "name 'backend', which configuration files need as a key"),
         ({"spi": "2.0"}, f"it needs SPI 2.0 and this seqcore has {SPI_VERSION}; upgrade seqcore"),
-        ({"spi": 1.0}, "SPI version 1.0"),
+        ({"spi": 1.0}, "SPI version 1.0, expected a text such as '1.0'"),
         ({"factory": "module"}, "factory 'module', expected 'module:attribute'"),
         ({"factory": print}, "factory <built-in function print>, expected 'module:attribute'"),
         ({"requires": "torch"}, "requires 'torch', expected a tuple of module names"),
+        ({"requires": ("numpy>=2",)}, "requires ('numpy>=2',), expected a tuple of module names"),
         ({"array_roots": ["torch"]}, "array_roots ['torch'], expected a tuple of module names"),
         ({"options": ["device"]}, "options ['device'], expected a mapping"),
         ({"options": {"device": "cpu"}}, "option 'device': received 'cpu', expected an Option"),
@@ -602,6 +615,55 @@ def test_a_factory_must_return_the_backend(made: Any, reason: str) -> None:
     with pytest.raises(BackendBroken) as raised:
         registry.get("fake")
     assert str(raised.value).endswith(reason)
+
+
+class Nameless(Fake):
+    def __init__(self) -> None:
+        super().__init__("")
+        del self.name
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (Nameless(), "its name is 'missing', expected a text"),
+        (Fake("fake", ops=None), "its ops is None, expected a seqcore.spi.Ops"),
+        (Fake("fake", capabilities={}), "its capabilities is {}, expected"),
+        (Fake("fake", transforms=3), "its transforms is 3, expected"),
+        (Fake("fake", implementations=()), "its implementations are (), expected a tuple"),
+        (Fake("fake", implementations=(3,)), "its implementations hold 3, expected"),
+        (Fake("fake", implementations=(Named(None),)), "the name of its Named is None, expected"),
+        (Fake("fake", implementations=(Named("a"),) * 2), "2 of its implementations are named 'a'"),
+    ],
+)
+def test_a_backend_that_is_not_what_the_spi_says_is_broken(made: Any, reason: str) -> None:
+    registry = Registry(None)
+    registry.register(described(), lambda: made)
+    with pytest.raises(BackendBroken) as raised:
+        registry.get("fake")
+    assert f"returned an unsound backend: {reason}" in str(raised.value)
+
+
+@pytest.mark.parametrize("devices", [(), "cpu", (1,), None, ["cpu"]])
+def test_devices_are_a_tuple_of_names(devices: Any) -> None:
+    made = Fake("fake", devices=lambda: devices)
+    with pytest.raises(BackendBroken, match=r"backend 'fake': devices\(\) returned"):
+        devices_of(made)
+
+
+@pytest.mark.parametrize("version", [None, 3, ""])
+def test_a_version_is_a_text(version: Any) -> None:
+    with pytest.raises(BackendBroken, match=r"backend 'fake': version\(\) returned"):
+        version_of(Fake("fake", version=lambda: version))
+
+
+def test_a_module_that_cannot_be_parsed_is_named_with_its_line(
+    site: Site, registry: Registry
+) -> None:
+    site.install("acme", {"alpha": "plug_unparsed"}, plug_unparsed="x = 1\ndef broken(:\n")
+    reason = reasons(registry)["alpha", "acme"]
+    assert reason.startswith("SyntaxError: invalid syntax (")
+    assert reason.endswith("plug_unparsed.py, line 2)")
 
 
 def test_a_factory_without_its_attribute_is_broken(site: Site, registry: Registry) -> None:

@@ -127,11 +127,23 @@ def test_an_old_file_is_replaced_as_a_whole_or_not_at_all(
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("target", ["missing/layer", "."])
+@pytest.mark.parametrize("target", ["missing/layer", ".", "file/layer"])
 def test_places_that_cannot_be_written(target: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("as it was")
     with pytest.raises(sc.FileError, match="cannot be written"):
         sc.save(tmp_path / target, LAYER, LAYER.init(3))
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+    assert (tmp_path / "file").read_text() == "as it was"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes in the file system")
+def test_what_is_no_plain_file_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(sc.FileError, match="it is there and no plain file; choose another"):
+        sc.save(path, LAYER, LAYER.init(3))
+    assert path.is_fifo()
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_arguments_of_save(tmp_path: Path) -> None:

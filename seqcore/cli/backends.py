@@ -109,11 +109,12 @@ def _costs_nothing(spec: BackendSpec) -> bool:
 def _asked(backend: Backend) -> dict[str, Any]:
     from seqcore.spec.dtypes import DTYPES
     from seqcore.spi.request import FEATURES
+    from seqcore.spi.soundness import devices_of, version_of
 
     declared = backend.capabilities
     return {
-        "version": backend.version(),
-        "devices": list(backend.devices()),
+        "version": version_of(backend),
+        "devices": list(devices_of(backend)),
         "dtypes": [dtype for dtype in DTYPES if declared.reason(dtype) is None],
         "features": {
             name: {

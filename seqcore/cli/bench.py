@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqcore.cli import FAILED, INTERRUPTED, OK, common
@@ -41,7 +40,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "config",
         metavar="CONFIG",
         nargs="?",
-        type=Path,
+        type=common.path,
         help="a layer in a .toml, .json or .safetensors file; first, before the options",
     )
     positive = common.integer(1)
@@ -101,7 +100,9 @@ def add_parser(subparsers: Subparsers) -> None:
         help="measure the memory of a train step on NumPy instead of time",
     )
     common.add_json(parser)
-    parser.add_argument("--output", metavar="FILE", type=Path, help="also write JSON to a file")
+    parser.add_argument(
+        "--output", metavar="FILE", type=common.path, help="also write JSON to a file"
+    )
 
 
 def execute(args: argparse.Namespace) -> int:

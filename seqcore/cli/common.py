@@ -42,7 +42,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "config",
         metavar="CONFIG",
-        type=Path,
+        type=path,
         help="the layer: a .toml or .json description, or a .safetensors file that holds one",
     )
 
@@ -72,7 +72,7 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         metavar="FILE",
-        type=Path,
+        type=path,
         help="a saved .safetensors file with the weights for CONFIG",
     )
     parser.add_argument(
@@ -95,6 +95,13 @@ def add_sequence_column(parser: argparse.ArgumentParser) -> None:
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add the flag that asks for JSON."""
     parser.add_argument("--json", action="store_true", help="print JSON, for a program to read")
+
+
+def path(text: str) -> Path:
+    """Return the path that an argument stands for; an empty one stands for none."""
+    if not text:
+        raise argparse.ArgumentTypeError("received an empty text, expected a path")
+    return Path(text)
 
 
 def positive(text: str) -> float:

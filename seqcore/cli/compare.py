@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqcore.cli import common
@@ -29,7 +28,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "seqcore compare layer.toml --input x.npy --seed 1 --precision tf32 --json",
     )
     common.add_config(parser)
-    parser.add_argument("--input", metavar="FILE", type=Path, required=True, help="what to read")
+    parser.add_argument(
+        "--input", metavar="FILE", type=common.path, required=True, help="what to read"
+    )
     common.add_weights(parser)
     parser.add_argument(
         "--backends",

@@ -76,20 +76,24 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="SECONDS",
         type=common.positive,
         default=60.0,
-        help="that a case may take, the first of a process twice as much (default: 60)",
+        help="that a case may take, the first of a process twice as much (default: 60); to be made "
+        "a backend has 120 or more",
     )
     how.add_argument(
         "--memory",
         metavar="GIB",
         type=common.positive,
         default=4.0,
-        help="that a process may take above its start (default: 4); enforced on Linux",
+        help="that a process may take above its start (default: 4), 4 or more while its backend is "
+        "made; enforced on Linux",
     )
-    how.add_argument("--waivers", metavar="FILE", type=Path, help="failures that are known (TOML)")
+    how.add_argument(
+        "--waivers", metavar="FILE", type=common.path, help="failures that are known (TOML)"
+    )
     how.add_argument(
         "--output",
         metavar="DIR",
-        type=Path,
+        type=common.path,
         default=Path("conformance"),
         help="where the report goes (default: conformance)",
     )
@@ -242,7 +246,7 @@ def _settings(args: argparse.Namespace) -> Settings:
     return Settings(
         seed=args.seed,
         timeout=args.timeout,
-        memory=int(args.memory * 2**30),
+        memory=int(min(args.memory * 2**30, sys.maxsize)),
         threads=max(1, min(2, processors() // args.jobs)),
         options=dict(args.option),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqcore.cli import common
@@ -29,11 +28,11 @@ def add_parser(subparsers: Subparsers) -> None:
         "seqcore convert rnn.pt model.safetensors --set activation=relu\n"
         "seqcore convert model.safetensors flax.safetensors --to flax-nnx",
     )
-    parser.add_argument("source", metavar="SOURCE", type=Path, help="the file to read")
+    parser.add_argument("source", metavar="SOURCE", type=common.path, help="the file to read")
     parser.add_argument(
         "target",
         metavar="TARGET",
-        type=Path,
+        type=common.path,
         help="the file to write; one that exists is never replaced",
     )
     parser.add_argument("--from", dest="origin", metavar="FORMAT", help="the format of SOURCE")

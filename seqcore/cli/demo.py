@@ -27,7 +27,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--html",
         metavar="FILE",
-        type=Path,
+        type=common.path,
         help="write the walk-through to one self-contained page, with the gates as heat maps",
     )
     common.add_json(parser)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqcore.cli import common
@@ -35,7 +34,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--output",
         metavar="FILE",
-        type=Path,
+        type=common.path,
         required=True,
         help="the .safetensors file to write; one that exists is never replaced",
     )

@@ -68,10 +68,14 @@ def show_progress(total: int) -> Iterator[Progress]:
 def _lines(total: int) -> Progress:
     step = max(25, total // 10)
 
+    def tell(line: str) -> None:
+        sys.stderr.write(f"{line}\n")  # in one piece: several threads do so
+        sys.stderr.flush()
+
     def show(engine: str, done: int, case: str, status: Status | None) -> None:
         if status in ("fail", "error") and case:
-            print(f"{engine}: {case}: {status}", file=sys.stderr, flush=True)
+            tell(f"{engine}: {case}: {status}")
         if status is not None and (done % step == 0 or done == total):
-            print(f"{engine}: {done} of {total}", file=sys.stderr, flush=True)
+            tell(f"{engine}: {done} of {total}")
 
     return show

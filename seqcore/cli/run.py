@@ -41,8 +41,12 @@ def add_parser(subparsers: Subparsers) -> None:
         "seqcore run layer.toml --seed 1 --input steps.csv --sequence-column id --output y.npy",
     )
     common.add_config(parser)
-    parser.add_argument("--input", metavar="FILE", type=Path, required=True, help="what to read")
-    parser.add_argument("--output", metavar="FILE", type=Path, required=True, help="what to write")
+    parser.add_argument(
+        "--input", metavar="FILE", type=common.path, required=True, help="what to read"
+    )
+    parser.add_argument(
+        "--output", metavar="FILE", type=common.path, required=True, help="what to write"
+    )
     common.add_weights(parser)
     common.add_backend(parser)
     parser.add_argument(

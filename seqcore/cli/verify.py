@@ -47,7 +47,10 @@ def add_parser(subparsers: Subparsers) -> None:
     add_words(parser, "--set", "what A leaves open, such as activation=relu; may be repeated")
     add_words(parser, "--with", "what B leaves open; may be repeated")
     parser.add_argument(
-        "--input", metavar="FILE", type=Path, help="the input, .npy, .npz or .csv (default: random)"
+        "--input",
+        metavar="FILE",
+        type=common.path,
+        help="the input, .npy, .npz or .csv (default: random)",
     )
     common.add_sequence_column(parser)
     parser.add_argument("--seed", metavar="N", type=common.integer(0), default=0, help="default: 0")

@@ -21,6 +21,7 @@ from seqcore.spec.description import to_data
 from seqcore.spec.initializers import Constant, Zeros
 from seqcore.spec.layers import LSTM, AnyLayer, Bidirectional, SimpleRNN
 from seqcore.spec.outputs import output_names
+from seqcore.spi.soundness import version_of
 
 UNITS = 3
 TOLERANCE = 2e-7
@@ -166,7 +167,7 @@ def walk(backend: str | None, options: Mapping[str, Any]) -> Walkthrough:
     both = Bidirectional(LSTM(UNITS, return_sequences=True, return_state=True))
     return Walkthrough(
         backend=name,
-        version=registry.get(name).version(),
+        version=version_of(registry.get(name)),
         options=options,
         layers=tuple(_layers(name, options)),
         gates=_gates(LSTM(UNITS), name, options),

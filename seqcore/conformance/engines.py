@@ -11,7 +11,7 @@ from typing import Any
 
 from seqcore.config import configuration
 from seqcore.errors import ArgumentError, BackendBroken, BackendNotInstalled
-from seqcore.registry import COMMON_OPTIONS, registry
+from seqcore.registry import COMMON_OPTIONS, is_factory_path, registry
 from seqcore.spec.foreign import explain_unknown
 from seqcore.spi import SPI_VERSION, Backend, BackendSpec
 
@@ -33,7 +33,8 @@ def check(engine: str, options: Mapping[str, str], folder: str = "") -> None:
 
     Raises:
         BackendError: if nothing registers the name, or what it requires is missing.
-        ArgumentError: if an option is not taken, or the module of a factory is nowhere.
+        ArgumentError: if an option is not taken, `module:factory` is not of that form, or the
+            module is nowhere.
     """
     if "matmul_precision" in options:
         raise ArgumentError(
@@ -51,6 +52,10 @@ def check(engine: str, options: Mapping[str, str], folder: str = "") -> None:
                 f"{hint}"
             )
         declared.update(spec.options)
+    elif not is_factory_path(engine):
+        raise ArgumentError(
+            f"engine {engine!r}: expected module:factory, such as mypackage.engine:MyBackend"
+        )
     elif not _is_somewhere(engine.partition(":")[0].partition(".")[0], folder):
         raise ArgumentError(
             f"engine {engine!r}: expected module:factory, and no module is called "

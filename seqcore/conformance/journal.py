@@ -12,6 +12,7 @@ import msgspec
 from seqcore.conformance.model import Observed, Verdict
 from seqcore.conformance.worker import Started, decode_reply, encode
 from seqcore.errors import FileError
+from seqcore.files import reading
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +125,14 @@ class Journal:
 
     def _entries(self) -> Iterator[Any]:
         """Yield the lines; the last is left out where it was not written to its end."""
-        text = self._path.read_text(encoding="utf-8")
+        try:
+            with reading(self._path) as (file, _):
+                text = file.read().decode()
+        except UnicodeDecodeError as error:
+            raise FileError(
+                f"{self._path}: cannot be resumed: not UTF-8 text: {error.reason}; run without "
+                "--resume"
+            ) from error
         whole, _, rest = text.rpartition("\n")
         if rest:
             self._path.write_text(f"{whole}\n" if whole else "", encoding="utf-8")

@@ -14,10 +14,10 @@ from seqcore.conformance.report.junit import junit
 from seqcore.conformance.report.model import Report, Row, to_json
 from seqcore.conformance.report.page import page
 from seqcore.conformance.report.summary import summary
-from seqcore.conformance.reproduction import script
+from seqcore.conformance.reproduction import MARK, script
 from seqcore.conformance.waivers import FAILURES
 from seqcore.errors import FileError
-from seqcore.files import replacing
+from seqcore.files import reading, replacing
 
 JOURNAL = "journal.jsonl"
 SCRIPTS = "reproduce"
@@ -52,7 +52,8 @@ def write(
         FileError: if a file cannot be written.
     """
     for old in (folder / SCRIPTS).glob("*.py"):
-        old.unlink()
+        if _is_ours(old):
+            old.unlink()
     for backend in report.backends:
         backend.rows = [
             _with_script(row, backend.name, folder, cases, report.seed, options)
@@ -68,6 +69,15 @@ def write(
         with replacing(folder / name) as file:
             file.write(data)
     hooks().seqcore_report_finished(report=report, folder=folder)
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether a file is a script of a run before, and not something of the user's."""
+    try:
+        with reading(path) as (file, _):
+            return file.readline(len(MARK) + 1).decode(errors="replace").rstrip() == MARK
+    except FileError:
+        return False
 
 
 def _with_script(

@@ -25,6 +25,9 @@ from seqcore.conformance.subject import Subject
 from seqcore.conformance.tolerance import Array, Kind, expected
 from seqcore.errors import ArgumentError
 
+MARK = "# Written by seqcore conform, which replaces it at the next run into this folder."
+"""The first line of every script."""
+
 _USAGE = '''\
 """The case {id} ({clauses}) alone.
 
@@ -91,7 +94,7 @@ def script(case: Case, file: str, seed: int, options: Mapping[str, str]) -> str:
         seed: From which every random array follows.
         options: The backend's options.
     """
-    usage = _USAGE.format(id=case.id, clauses=", ".join(case.clauses), file=file)
+    usage = f"{MARK}\n" + _USAGE.format(id=case.id, clauses=", ".join(case.clauses), file=file)
     if not isinstance(case, ValueCase):
         return usage + _LAW.format(id=case.id, seed=seed, options=dict(options))
     body = files("seqcore.conformance").joinpath("reproduce_values.txt").read_text("utf-8")

@@ -22,6 +22,9 @@ MAX_ENDS = 5
 START_SECONDS = 120.0
 """How long the import of a framework may take, at least."""
 
+START_MEMORY = 4 * 2**30
+"""How many bytes a process may take while its backend is made, at least."""
+
 FIRST_CASE = 2
 """How much longer the first case of a process may take than others: a framework wakes up."""
 
@@ -48,8 +51,10 @@ class Settings:
 
     Attributes:
         seed: From which every random array follows.
-        timeout: Seconds that a case may take.
-        memory: Bytes that a process may hold above what it holds before its first case.
+        timeout: Seconds that a case may take. To be made a backend has twice that, and
+            `START_SECONDS` at least.
+        memory: Bytes that a process may hold above what it holds before its first case. While its
+            backend is made it may hold that much, and `START_MEMORY` at least.
         threads: For every library in every process.
         options: The backend's options.
         folder: Where a `module:factory` may be.
@@ -154,6 +159,7 @@ class Runner:
             if self._stopped:
                 raise EngineFailed("stopped")
             self._worker = workers.WorkerProcess("seqcore.conformance.worker", variables)
+        self._worker.limit_memory(max(START_MEMORY, settings.memory))
         command = Start(self.engine, settings.folder, settings.options, settings.seed)
         try:
             reply = self._ask(command, max(START_SECONDS, FIRST_CASE * settings.timeout))
@@ -170,7 +176,11 @@ class Runner:
 
     def _ask(self, command: Command, timeout: float) -> Reply:
         assert self._worker is not None
-        return decode_reply(self._worker.exchange(encode(command), timeout))
+        line = self._worker.exchange(encode(command), timeout)
+        try:
+            return decode_reply(line)
+        except ValueError as error:  # a backend may have put anything into it
+            return Failed(f"its answer cannot be read: {error}", "")
 
     def _forget(self) -> None:
         self.ends += 1

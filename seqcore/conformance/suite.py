@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from seqcore.conformance import engines
 from seqcore.conformance.cases import of_tier
 from seqcore.conformance.explanation import explained
-from seqcore.conformance.model import Case, Tier, Verdict
+from seqcore.conformance.model import TIERS, Case, Tier, Verdict
 from seqcore.conformance.plugins import collect, require_extra
 from seqcore.conformance.report.model import Row
 from seqcore.conformance.runner import EngineFailed, Runner, Settings
 from seqcore.conformance.session import judged
 from seqcore.conformance.waivers import Waiver, from_plugins, read, reason, uses
+from seqcore.errors import ArgumentError, SeqcoreError
+from seqcore.spec.naming import nearest
 
 if TYPE_CHECKING:
     import pytest
@@ -49,6 +53,7 @@ class Suite:
     _runner: ClassVar[Runner | None] = None
     _verdicts: ClassVar[dict[str, Verdict]]
     _name: ClassVar[str]
+    _explained: ClassVar[bool]
 
     @classmethod
     def pytest_generate_tests(cls, metafunc: pytest.Metafunc) -> None:
@@ -57,6 +62,7 @@ class Suite:
             return
         require_extra("pytest", "hypothesis")
         cls._choose(metafunc.config)
+        check_attributes(cls)
         cases = of_tier(collect(), cls.tier)
         metafunc.parametrize("case", cases, ids=[case.id for case in cases])
 
@@ -69,6 +75,7 @@ class Suite:
         cls._runner = Runner(cls.backend, settings)
         cls._verdicts = {}
         cls._name = cls.backend
+        cls._explained = False
 
     @classmethod
     def teardown_class(cls) -> None:
@@ -103,13 +110,7 @@ class Suite:
 
     @classmethod
     def _choose(cls, config: pytest.Config) -> None:
-        """Check which backend is tested."""
-        import pytest
-
-        if not cls.backend:
-            raise pytest.Collector.CollectError(
-                f"{cls.__name__}: backend is empty, expected its name or module:factory"
-            )
+        """Take from the command line what is tested; here all is in the class."""
 
     def _run(self, case: Case) -> Verdict:
         import pytest
@@ -120,7 +121,9 @@ class Suite:
             cls._name = cls._runner.start().name
             verdict = judged(case, cls._runner.run(case), self.seed)
         except EngineFailed as error:
-            pytest.fail(f"backend {self.backend!r}: {error}\n{error.details}", pytrace=False)
+            details = "" if cls._explained else f"\n{error.details}"
+            cls._explained = True  # once is enough
+            pytest.fail(f"backend {self.backend!r}: {error}{details}", pytrace=False)
         cls._verdicts[case.id] = verdict
         return verdict
 
@@ -132,3 +135,58 @@ class Suite:
             *([] if path is None else read(Path(path), known)),
             *from_plugins(known),
         ]
+
+
+_EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "backend": ("a name, or module:factory", lambda value: isinstance(value, str) and value != ""),
+    "tier": (f"one of {', '.join(TIERS)}", lambda value: value in TIERS),
+    "seed": ("an integer of 0 or more", lambda value: _is_integer(value) and value >= 0),
+    "timeout": ("seconds above 0", lambda value: _is_number(value) and value > 0),
+    "memory": ("bytes, an integer above 0", lambda value: _is_integer(value) and value > 0),
+    "options": (
+        "texts by name",
+        lambda value: (
+            isinstance(value, dict)
+            and all(isinstance(text, str) for item in value.items() for text in item)
+        ),
+    ),
+    "waivers": ("a path, or None", lambda value: isinstance(value, str | Path | None)),
+}
+"""What each attribute of a suite has to be, in words and as a test."""
+
+
+def check_attributes(suite: type[Suite]) -> None:
+    """Check a suite's attributes, before any case.
+
+    Raises:
+        pytest.Collector.CollectError: if one cannot be.
+    """
+    import pytest
+
+    try:
+        for message in _faults(suite):
+            raise ArgumentError(message)
+        engines.check(suite.backend, suite.options, str(Path.cwd()))
+        suite._all_waivers()
+    except SeqcoreError as error:
+        raise pytest.Collector.CollectError(f"{suite.__name__}: {error}") from None
+
+
+def _faults(suite: type[Suite]) -> Iterator[str]:
+    own = suite.__mro__[: suite.__mro__.index(Suite)]
+    for name in dict.fromkeys(name for one in own for name in vars(one)):
+        meant = "" if name in _EXPECTED or name.startswith("_") else nearest(name, _EXPECTED)
+        if meant:
+            yield f"the suite has no attribute {name!r}{meant}"
+    for name, (expected, holds) in _EXPECTED.items():
+        value = getattr(suite, name)
+        if not holds(value):
+            yield f"{name}: received {value!r:.80}, expected {expected}"
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return _is_integer(value) or (isinstance(value, float) and math.isfinite(value))

@@ -55,6 +55,11 @@ class Waiver(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         for name in ("backend", "reason", "link"):
             if not getattr(self, name).strip():
                 raise ValueError(f"{name}: received an empty text, expected one that says it")
+        if ":" in self.backend:
+            raise ValueError(
+                f"backend: received {self.backend!r}, expected the backend's own name, not "
+                "where it is made"
+            )
         if bool(self.case) == bool(self.clause):
             raise ValueError("expected one of case and clause")
         if self.clause and self.clause not in clauses():

@@ -22,8 +22,10 @@ from seqcore.conformance.execute import execute
 from seqcore.conformance.model import Case, Observed, Verdict
 from seqcore.conformance.plugins import collect
 from seqcore.conformance.subject import Subject
+from seqcore.errors import reason_of
 from seqcore.registry import registry
 from seqcore.spi import Backend
+from seqcore.spi.soundness import devices_of, version_of
 from seqcore.workers import serve
 
 
@@ -114,9 +116,9 @@ class Worker:
             name=backend.name,
             engine=command.engine,
             code=_digest(backend),
-            version=str(backend.version()),
+            version=version_of(backend),
             distribution=_distribution(backend.name),
-            devices=[str(device) for device in backend.devices()],
+            devices=list(devices_of(backend)),
             unsupported=dict(capabilities.unsupported),
             not_implemented=dict(capabilities.not_implemented),
         )
@@ -148,8 +150,7 @@ def main() -> None:
         try:
             reply = worker.answer(decoder.decode(base64.b64decode(line)))
         except Exception as error:  # noqa: BLE001 - a backend may raise anything
-            reason = traceback.format_exception_only(error)[-1].strip()
-            reply = Failed(reason, traceback.format_exc())
+            reply = Failed(reason_of(error), traceback.format_exc())
         return encode(reply)
 
     serve(answer)

@@ -12,6 +12,7 @@ from seqcore.spec.layers import AnyLayer
 from seqcore.spec.naming import nearest
 from seqcore.spec.weights import parts
 from seqcore.spi import Backend, Request
+from seqcore.spi.soundness import version_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def explain_program(backend: Backend, layer: AnyLayer, request: Request, root: N
     """Return a plan in words."""
     return Explanation(
         backend=backend.name,
-        version=backend.version(),
+        version=version_of(backend),
         dtype=request.dtype,
         device=request.device,
         precision=request.precision,

@@ -33,6 +33,7 @@ from seqcore.spec.outputs import state_names, state_units
 from seqcore.spec.weights import cells, weight_axes, weight_shapes
 from seqcore.spi import ArrayInfo, Backend
 from seqcore.spi.request import MaskKind
+from seqcore.spi.soundness import devices_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Engine:
             return self.placed_on
         chosen = self.settings.options.get("device")
         if chosen is None:
-            return self.backend.devices()[0]
+            return devices_of(self.backend)[0]
         return self.backend.device(str(chosen))
 
     @property

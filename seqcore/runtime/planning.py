@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from seqcore.errors import ArgumentError, PlanError
+from seqcore.errors import ArgumentError, BackendBroken, PlanError
 from seqcore.ops import Array, Arrays
 from seqcore.runtime.nodes import (
     Both,
@@ -42,6 +42,7 @@ def plan(backend: Backend, request: Request, implementation: str | None = None) 
     Raises:
         ArgumentError: if the backend has no implementation of that name.
         PlanError: if a part is refused by all that may be asked.
+        BackendBroken: if one refuses without a reason.
     """
     candidates = backend.implementations
     if implementation is not None:
@@ -50,9 +51,14 @@ def plan(backend: Backend, request: Request, implementation: str | None = None) 
     def place(request: Request) -> Node:
         refusals: list[Refusal] = []
         for candidate in candidates:
-            reason = candidate.refuses(request)
+            reason: object = candidate.refuses(request)  # a third party's
             if reason is None:
                 return Leaf(candidate, request, tuple(refusals))
+            if not (isinstance(reason, str) and reason.strip()):
+                raise BackendBroken(
+                    f"backend {backend.name!r}: refuses() of {candidate.name!r} returned "
+                    f"{reason!r:.80}, expected None or the reason as a text"
+                )
             refusals.append(Refusal(candidate.name, reason))
         return split(request, tuple(refusals))
 

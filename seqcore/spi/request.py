@@ -102,9 +102,18 @@ class Capabilities:
     not_implemented: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in (*self.unsupported, *self.not_implemented):
+        for name, reason in (*self.unsupported.items(), *self.not_implemented.items()):
             if name not in FEATURES:
                 raise ValueError(f"no feature is called {name!r}, expected one of {[*FEATURES]}")
+            if not isinstance(reason, str):
+                raise ValueError(
+                    f"feature {name!r}: received {reason!r:.80}, expected the reason as a text"
+                )
+        both = [name for name in self.unsupported if name in self.not_implemented]
+        if both:
+            raise ValueError(
+                f"declared both unsupported and not implemented: {', '.join(both)}; expected one"
+            )
 
     def support(self, feature: str) -> Support:
         """Return what is declared of a feature."""

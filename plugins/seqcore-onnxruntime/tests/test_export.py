@@ -270,6 +270,9 @@ def test_a_path_that_cannot_be_written_is_an_error_of_the_file(tmp_path: Path) -
     weights, _, _ = arguments(layer)
     with pytest.raises(sc.FileError, match="cannot be written"):
         seqcore_onnxruntime.export(layer, weights, tmp_path / "absent" / "layer.onnx")
+    (tmp_path / "file").touch()
+    with pytest.raises(sc.FileError, match="cannot be written"):
+        seqcore_onnxruntime.export(layer, weights, tmp_path / "file" / "layer.onnx")
 
 
 def test_the_package_has_one_public_name() -> None:

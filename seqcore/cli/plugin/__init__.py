@@ -42,7 +42,7 @@ def add_parser(subparsers: Subparsers) -> None:
     new.add_argument(
         "--path",
         metavar="DIR",
-        type=Path,
+        type=common.path,
         help="the folder to write, new or empty (default: seqcore-NAME)",
     )
     check = common.add_command(

@@ -110,9 +110,10 @@ class _Check:
         self._output(loaded)
         if loaded.reason:
             return
+        self._names(loaded)
         self._descriptions(loaded, value)
         for announced in loaded.backends:
-            if self._asked(announced.name):
+            if self._asked(announced.name) and not self._taken(announced.name):
                 # A process of its own: the backends of a module may not go together, and what one
                 # does to its process must not be told of the next.
                 with contextlib.suppress(Stopped), self._prober() as prober:
@@ -203,6 +204,34 @@ class _Check:
             )
         else:
             self._steps.passed("output", "the registration prints nothing")
+
+    def _names(self, loaded: Loaded) -> None:
+        """Check that the only backend asked for is among those that there are.
+
+        Raises:
+            Stopped: if not.
+        """
+        given = loaded.names()
+        if self._only is not None and self._only not in given:
+            raise self._steps.failed(
+                "name",
+                f"the entry point {self._source.name!r} gives {', '.join(given)}, expected a "
+                f"backend {self._only!r}",
+                "give the entry point and the BackendSpec one name",
+            )
+
+    def _taken(self, backend: str) -> bool:
+        """Tell whether a name belongs to the entry point of another distribution."""
+        owners = entries.owners(backend)
+        if not owners or self._source.distribution in owners:
+            return False
+        self._steps.failed(
+            "name",
+            f"it belongs to an entry point of {' and '.join(owners)}, whose backend it stays",
+            "choose another name",
+            backend,
+        )
+        return True
 
     def _descriptions(self, loaded: Loaded, value: str) -> None:
         """Tell which descriptions are unsound, and which backends are found late."""

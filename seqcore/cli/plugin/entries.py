@@ -41,6 +41,11 @@ def rivals(source: Source) -> list[str]:
     ]
 
 
+def owners(backend: str) -> list[str]:
+    """Return the distributions that have an entry point named like a backend."""
+    return [source.distribution for source in discovered() if source.name == backend]
+
+
 def of_project(folder: Path, steps: Steps) -> list[Source]:
     """Return the entry points of a project, as they are installed.
 

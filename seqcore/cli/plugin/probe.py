@@ -12,22 +12,25 @@ import os
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from seqcore.errors import SeqcoreError
+from seqcore.errors import reason_of
 from seqcore.registry import Claim, Source, create, discover, missing_modules
 from seqcore.spec.dtypes import DTYPES, numpy_dtype
-from seqcore.spi import Backend
+from seqcore.spi import ArrayInfo, Backend
 from seqcore.spi.registration import ENTRY_POINT_GROUP
+from seqcore.spi.soundness import devices_of, version_of
 from seqcore.workers import WorkerEnded, WorkerProcess, environment, serve
 
 FROZEN = "seqcore.spi.registration"
 """All of seqcore that a registration module imports."""
+
+_MEMORY = 4 * 2**30
+"""How many bytes a plugin may take while it is loaded and its backend made."""
 
 
 class Load(msgspec.Struct, tag=True, frozen=True):
@@ -130,6 +133,7 @@ class Prober:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._process = WorkerProcess(__name__, environment(2))
+        self._process.limit_memory(_MEMORY)
 
     def ask(self, command: Command) -> Reply:
         """Return the answer. A process that ends, or takes too long, has failed."""
@@ -239,8 +243,8 @@ def _made(claim: Claim) -> Made:
     dtypes = [dtype for dtype in DTYPES if declared.reason(dtype) is None]
     return Made(
         seconds=seconds,
-        version=str(backend.version()),
-        devices=[str(device) for device in backend.devices()],
+        version=version_of(backend),
+        devices=list(devices_of(backend)),
         dtypes=dtypes,
         unsupported=dict(declared.unsupported),
         not_implemented=dict(declared.not_implemented),
@@ -250,18 +254,21 @@ def _made(claim: Claim) -> Made:
 
 def _border(backend: Backend, dtype: str) -> Iterator[str]:
     """Yield what is wrong with an array that goes into a backend and comes out again."""
-    device = backend.devices()[0]
+    device = devices_of(backend)[0]
     kind = numpy_dtype(dtype) if dtype in DTYPES else np.dtype(dtype)
     value = _telling(kind).T  # which lies in memory column by column
     try:
         array = backend.asarray(value, dtype, device)
         # The runtime asks only of arrays that are the library's own.
-        info = None if isinstance(array, np.ndarray) else backend.describe(array)
+        own = not isinstance(array, np.ndarray)
+        info: object = backend.describe(array) if own else None
         back: Any = backend.to_numpy(backend.copy(array))
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-        yield f"{dtype}: {_said(error)}"
+        yield f"{dtype}: {reason_of(error)}"
         return
-    if info is not None:
+    if own and not isinstance(info, ArrayInfo):
+        yield f"{dtype}: describe returned {type(info).__name__}, expected a seqcore.spi.ArrayInfo"
+    elif isinstance(info, ArrayInfo):
         # A library may have narrower integers.
         same = info.dtype.startswith("int") if dtype == "int64" else info.dtype == dtype
         if tuple(info.shape) != value.shape or not same:
@@ -297,13 +304,6 @@ def _same(found: np.ndarray[Any, Any], value: np.ndarray[Any, Any]) -> bool:
     return bool(np.all(alike | (np.isnan(a) & np.isnan(b))))
 
 
-def _said(error: BaseException) -> str:
-    """Return an error's message if it is one of ours, else with its type before it."""
-    if isinstance(error, SeqcoreError):
-        return str(error)
-    return traceback.format_exception_only(error)[-1].strip()
-
-
 @contextlib.contextmanager
 def _captured_output() -> Iterator[list[str]]:
     """Catch what is written to standard output below Python; filled when the block ends."""
@@ -329,7 +329,7 @@ def main() -> None:
         try:
             reply = probe.answer(decoder.decode(line))
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
-            reply = Failed(_said(error))
+            reply = Failed(reason_of(error))
         return msgspec.json.encode(reply)
 
     serve(answer)

@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +51,12 @@ class Worst(msgspec.Struct, frozen=True):
 
     eps: float | None
     limit: float
+
+    def __post_init__(self) -> None:
+        if not (self.limit >= 0 and (self.eps is None or self.eps >= 0)):
+            raise ValueError(
+                f"error {self.eps} of a limit of {self.limit}, expected no less than 0"
+            )
 
     @property
     def share(self) -> float:
@@ -284,6 +290,11 @@ class Report(msgspec.Struct, kw_only=True):
     pairs: list[Pair] = []
     waivers: list[WaiverUse] = []
 
+    def __post_init__(self) -> None:
+        _check_unique("backend", [one.name for one in self.backends])
+        for one in self.backends:
+            _check_unique(f"case of backend {one.name!r}", [row.case for row in one.rows])
+
     @property
     def failed(self) -> bool:
         """Whether anything failed: a case, a process, a waiver, or a backend without a case."""
@@ -441,6 +452,17 @@ def json_schema() -> dict[str, Any]:
 class _Head(msgspec.Struct):
     kind: str
     format: int
+
+
+def _check_unique(subject: str, names: Sequence[str]) -> None:
+    """Check that a name is there once.
+
+    Raises:
+        ValueError: if one is there several times.
+    """
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise ValueError(f"{subject}: {name!r} is there {count} times, expected once")
 
 
 def _cell(counts: Mapping[Status, int]) -> Cell:
