@@ -107,7 +107,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Measure, and print what was found, also if it is interrupted."""
-    from seqcore.bench import machine
+    from seqcore import machine
     from seqcore.bench.report import Report
     from seqcore.bench.selection import candidates, check_names
     from seqcore.bench.session import Session

@@ -240,8 +240,8 @@ def _clauses(patterns: Sequence[str]) -> set[str]:
 
 
 def _settings(args: argparse.Namespace) -> Settings:
-    from seqcore.bench.machine import processors
     from seqcore.conformance.runner import Settings
+    from seqcore.machine import processors
 
     return Settings(
         seed=args.seed,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
-from seqcore.bench import machine
+from seqcore import machine
 from seqcore.conformance import clauses, judge, waivers
 from seqcore.conformance.journal import Journal
 from seqcore.conformance.model import Case, Observed, Status, ValueCase, Verdict

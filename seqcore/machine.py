@@ -1,4 +1,4 @@
-"""Where the times were taken."""
+"""The machine that this process runs on, for reports."""
 
 from __future__ import annotations
 
