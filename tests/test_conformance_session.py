@@ -200,6 +200,9 @@ def test_after_five_ends_the_rest_is_not_run(folder: Path) -> None:
     assert len(found) > 6
     assert sum("SIGABRT" in message for message in found) == 5
     assert sum("not run" in message for message in found) == len(found) - 5
+    assert "mine: 5 cases raised an error" in done.stdout
+    assert f"mine: {len(found) - 5} cases not run for that" in done.stdout
+    assert len([*(folder / "conformance" / "reproduce").iterdir()]) == 5
 
 
 MANY = ("--clause", "ERR-*", "NAME-*", "ACT-*", "INIT-*", "DESC-*")
@@ -290,6 +293,8 @@ def test_a_backend_that_cannot_be_made_fails_alone(folder: Path, engine: str, me
     done = conform(folder, engine, "numpy", "--case", CASES[0])
     assert done.returncode == 1
     assert message in done.stdout
+    assert f"{engine}: 1 case not run for that" in done.stdout
+    assert not any((folder / "conformance" / "reproduce").iterdir())
     assert rows(folder, engine)[CASES[0]]["status"] == "error"
     assert rows(folder, "numpy")[CASES[0]]["status"] == "pass"
 

@@ -323,10 +323,8 @@ def _show(report: Report, folder: Path, engines: Mapping[str, str]) -> None:
 
 def _told(backend: BackendResults) -> list[Row]:
     """Return the failures that are worth telling: of cases that were not run, the first."""
-    from seqcore.conformance.runner import NOT_RUN
-
     failed = [row for row in backend.rows if row.status in ("fail", "error")]
-    idle = [row for row in failed if row.findings and row.findings[0].received.startswith(NOT_RUN)]
+    idle = [row for row in failed if not row.was_tried]
     return [row for row in failed if row not in idle[1:]]
 
 

@@ -26,6 +26,9 @@ no valid step at all; right padding given as `lengths`."""
 
 Status = Literal["pass", "fail", "waived", "unsupported", "not-implemented", "error"]
 
+NOT_RUN = "not run"
+"""How the reason begins why a case was not tried, where its backend had come to an end."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:

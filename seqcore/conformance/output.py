@@ -88,8 +88,8 @@ def _with_script(
     seed: int,
     options: Mapping[str, str],
 ) -> Row:
-    """Return a row with the path of the script that reproduces it, written if it failed."""
-    if row.status not in (*FAILURES, "waived"):
+    """Return a row with the path of the script that reproduces it, written if it ran and failed."""
+    if row.status not in (*FAILURES, "waived") or not row.was_tried:
         return row
     path = folder / SCRIPTS / f"{_ODD.sub('-', f'{backend}-{row.case}').strip('-')}.py"
     with replacing(path) as file:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqcore import workers
-from seqcore.conformance.model import Case, Finding, Observed, Status, Verdict
+from seqcore.conformance.model import NOT_RUN, Case, Finding, Observed, Status, Verdict
 from seqcore.conformance.worker import Failed, Reply, Start, Started, Try, decode_reply, encode
 
 if TYPE_CHECKING:
@@ -27,10 +27,6 @@ START_MEMORY = 4 * 2**30
 
 FIRST_CASE = 2
 """How much longer the first case of a process may take than others: a framework wakes up."""
-
-
-NOT_RUN = "not run"
-"""How the reason begins why a case was not tried."""
 
 
 class EngineFailed(Exception):

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from seqcore import machine
 from seqcore.conformance import clauses, judge, waivers
 from seqcore.conformance.journal import Journal
-from seqcore.conformance.model import Case, Observed, Status, ValueCase, Verdict
+from seqcore.conformance.model import NOT_RUN, Case, Observed, Status, ValueCase, Verdict
 from seqcore.conformance.pairs import pairs
 from seqcore.conformance.report.model import (
     BackendResults,
@@ -25,7 +25,7 @@ from seqcore.conformance.report.model import (
     clause_texts,
     group_titles,
 )
-from seqcore.conformance.runner import MAX_ENDS, NOT_RUN, EngineFailed, Runner, Settings, failure
+from seqcore.conformance.runner import MAX_ENDS, EngineFailed, Runner, Settings, failure
 from seqcore.conformance.waivers import Waiver
 from seqcore.conformance.worker import Started
 from seqcore.spi import FEATURES

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from seqcore.conformance import clauses as specification
-from seqcore.conformance.model import Case, Finding, Status, ValueCase, Verdict
+from seqcore.conformance.model import NOT_RUN, Case, Finding, Status, ValueCase, Verdict
 from seqcore.errors import FileError
 from seqcore.files import replacing
 
@@ -94,6 +94,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     waiver: str = ""
     script: str = ""
     judged: bool = True
+
+    @property
+    def was_tried(self) -> bool:
+        """Whether its backend had not come to an end before."""
+        return not any(finding.received.startswith(NOT_RUN) for finding in self.findings)
 
     @classmethod
     def of(cls, case: Case, verdict: Verdict, *, waiver: str = "", script: str = "") -> Row:
@@ -303,14 +308,19 @@ class Report(msgspec.Struct, kw_only=True):
     def reasons(self) -> list[str]:
         """Return in short sentences why the run failed; nothing where it did not."""
         found = []
+        verbs: dict[Status, str] = {"fail": "failed", "error": "raised an error"}
         for backend in self.backends:
             counts = backend.counts()
+            tried = Counter(row.status for row in backend.rows if row.was_tried)
+            idle = sum(not row.was_tried for row in backend.rows)
             if backend.ended:
                 found.append(f"{backend.name}: {backend.ended}")
+            if idle:
+                found.append(f"{backend.name}: {plural(idle, 'case')} not run for that")
             found += [
-                f"{backend.name}: {plural(counts[status], 'case')} {verb}"
-                for status, verb in (("fail", "failed"), ("error", "raised an error"))
-                if status in counts
+                f"{backend.name}: {plural(tried[status], 'case')} {verb}"
+                for status, verb in verbs.items()
+                if tried[status]
             ]
             if not backend.ended and not counts.keys() - {"unsupported", "not-implemented"}:
                 found.append(f"{backend.name}: no case ran")
