@@ -26,7 +26,7 @@ by calling its class with one message, and anything else would lose the type on 
 
 
 def reason_of(error: BaseException) -> str:
-    """Return an error in a line: its message if it is one of ours, else with its type before it.
+    """Return an error's message, with its type before it if it is none of ours.
 
     Of code that cannot be parsed it says where.
     """
@@ -34,9 +34,11 @@ def reason_of(error: BaseException) -> str:
         return str(error)
     if isinstance(error, SyntaxError) and error.filename:
         return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
-    from traceback import format_exception_only
+    from traceback import TracebackException
 
-    return format_exception_only(error)[-1].strip()
+    described = TracebackException(type(error), error, None)
+    described.__notes__ = None  # they come last, and the message is what is wanted
+    return list(described.format_exception_only())[-1].strip()
 
 
 class SeqcoreError(Exception):

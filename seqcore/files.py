@@ -51,7 +51,8 @@ def reading(
 def replacing(path: str | os.PathLike[str]) -> Iterator[Any]:
     """Open a new binary file that takes the place of `path` when the block ends well.
 
-    Until then `path` is as it was; if the block raises, or is interrupted, the new file goes.
+    Until then `path` is as it was; if the block raises, or is interrupted, the new file goes. A
+    link stays, and the file that it leads to is replaced.
 
     Raises:
         FileError: if the file cannot be written, or `path` is there and no plain file: a device or
@@ -60,6 +61,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Any]:
     from pathlib import Path  # takes 5 ms, which import seqcore is not to pay for
 
     target = Path(path)
+    if target.is_symlink():
+        target = target.resolve()
     if not target.name:
         raise FileError(f"{os.fspath(path)!r}: is no file's name; choose one")
     # Named before it exists, so that an interrupt at any moment finds what to remove.

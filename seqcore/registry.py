@@ -656,7 +656,10 @@ def create(claim: Claim) -> Backend:
         raise BackendBroken(
             f"{maker} returned {type(backend).__name__}, expected a seqcore.spi.Backend"
         )
-    fault = backend_fault(backend)
+    try:
+        fault = backend_fault(backend)
+    except Exception as error:  # noqa: BLE001 - an attribute may be a property that fails
+        fault = reason_of(error)
     if fault is not None:
         raise BackendBroken(f"{maker} returned an unsound backend: {fault}")
     if backend.name != spec.name:

@@ -340,7 +340,7 @@ def test_a_name_that_belongs_to_another_distribution_is_not_its_own(tmp_path: Pa
     code, _, steps = check(tmp_path, ".")
     assert code == 1
     assert steps["name"]["status"] == "fail"
-    assert "belongs to an entry point of seqcore" in steps["name"]["message"]
+    assert "it is claimed by an entry point of seqcore" in steps["name"]["message"]
     assert "conformance" not in steps
 
 

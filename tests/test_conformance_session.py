@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -201,7 +202,7 @@ def test_after_five_ends_the_rest_is_not_run(folder: Path) -> None:
     assert sum("SIGABRT" in message for message in found) == 5
     assert sum("not run" in message for message in found) == len(found) - 5
     assert "mine: 5 cases raised an error" in done.stdout
-    assert f"mine: {len(found) - 5} cases not run for that" in done.stdout
+    assert f"mine: {len(found) - 5} cases not run" in done.stdout
     assert len([*(folder / "conformance" / "reproduce").iterdir()]) == 5
 
 
@@ -276,6 +277,29 @@ def test_a_journal_that_is_no_text_is_refused(folder: Path) -> None:
     assert "journal.jsonl: cannot be resumed: not UTF-8 text" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "line", ['{"x": 1}', "[]", "3", '{"backend": "a", "case": "b", "verdict": 3}']
+)
+def test_a_journal_with_another_line_is_refused(folder: Path, line: str) -> None:
+    conform(folder, "engines:Honest", "--case", CASES[0])
+    with (folder / "conformance" / "journal.jsonl").open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+    done = conform(folder, "engines:Honest", "--case", CASES[0], "--resume")
+    assert done.returncode == 1
+    assert "line 4: not what a run writes; run without --resume" in done.stderr
+
+
+def test_what_was_not_run_is_tried_when_a_run_goes_on(folder: Path) -> None:
+    arguments = ("engines:Aborting", "--case", *CASES, "LSTM-4/*", "GRU-4/*")
+    count = len(re.findall("not run: 5 processes", conform(folder, *arguments).stdout))
+    assert count == 2  # of one case, the first: expected and received
+    before = rows(folder)
+    conform(folder, *arguments, "--resume")
+    after = rows(folder)
+    tried = [name for name, row in after.items() if row.get("tried", True)]
+    assert len(tried) == len([row for row in before.values() if row.get("tried", True)]) + 5
+
+
 def test_a_limit_beyond_all_memory_is_none(folder: Path) -> None:
     done = conform(folder, "engines:Honest", "--case", CASES[0], "--memory", "1e300")
     assert done.returncode == 0, done.stderr
@@ -293,7 +317,7 @@ def test_a_backend_that_cannot_be_made_fails_alone(folder: Path, engine: str, me
     done = conform(folder, engine, "numpy", "--case", CASES[0])
     assert done.returncode == 1
     assert message in done.stdout
-    assert f"{engine}: 1 case not run for that" in done.stdout
+    assert f"{engine}: 1 case not run" in done.stdout
     assert not any((folder / "conformance" / "reproduce").iterdir())
     assert rows(folder, engine)[CASES[0]]["status"] == "error"
     assert rows(folder, "numpy")[CASES[0]]["status"] == "pass"

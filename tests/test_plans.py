@@ -405,6 +405,8 @@ def test_capabilities_name_known_features() -> None:
         Capabilities(unsupported={"speed": "too slow"})
     with pytest.raises(ValueError, match="feature 'vmap': received 3, expected the reason"):
         Capabilities(unsupported={"vmap": 3})  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match="expected reasons by feature"):
+        Capabilities(unsupported={"vmap"})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="both unsupported and not implemented: vmap"):
         Capabilities(unsupported={"vmap": "why"}, not_implemented={"vmap": "why"})
     sound = Capabilities(unsupported={"vmap": "why"}, not_implemented={"compile": "not yet"})

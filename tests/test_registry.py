@@ -26,6 +26,7 @@ from seqcore.errors import (
     BackendNotFound,
     BackendNotInstalled,
     DuplicateBackend,
+    reason_of,
 )
 from seqcore.registry import Registry
 from seqcore.spi import Generic, HostOps
@@ -72,7 +73,7 @@ def seqcore_backends():
 class Fake(Backend):
     """A backend that can do nothing but be there."""
 
-    def __init__(self, name: str, **changed: Any) -> None:
+    def __init__(self, name: Any, **changed: Any) -> None:
         self.name = name
         self.ops = HostOps()
         self.implementations = (Generic(self.ops),)
@@ -626,7 +627,8 @@ class Nameless(Fake):
 @pytest.mark.parametrize(
     ("made", "reason"),
     [
-        (Nameless(), "its name is 'missing', expected a text"),
+        (Nameless(), "it has no name, expected that of its BackendSpec"),
+        (Fake(3), "its name is 3, expected that of its BackendSpec"),
         (Fake("fake", ops=None), "its ops is None, expected a seqcore.spi.Ops"),
         (Fake("fake", capabilities={}), "its capabilities is {}, expected"),
         (Fake("fake", transforms=3), "its transforms is 3, expected"),
@@ -644,11 +646,32 @@ def test_a_backend_that_is_not_what_the_spi_says_is_broken(made: Any, reason: st
     assert f"returned an unsound backend: {reason}" in str(raised.value)
 
 
-@pytest.mark.parametrize("devices", [(), "cpu", (1,), None, ["cpu"]])
+@pytest.mark.parametrize("devices", [(), "cpu", (1,), None, ("",)])
 def test_devices_are_a_tuple_of_names(devices: Any) -> None:
     made = Fake("fake", devices=lambda: devices)
     with pytest.raises(BackendBroken, match=r"backend 'fake': devices\(\) returned"):
         devices_of(made)
+    assert devices_of(Fake("fake", devices=lambda: ["chip:0", "cpu"])) == ("chip:0", "cpu")
+
+
+class Unlicensed(Fake):
+    @property
+    def capabilities(self) -> Any:  # type: ignore[override]
+        raise RuntimeError("licence lost")
+
+
+def test_an_attribute_that_fails_is_the_backend_s() -> None:
+    registry = Registry(None)
+    registry.register(described(), lambda: Unlicensed("fake"))
+    with pytest.raises(BackendBroken, match="unsound backend: RuntimeError: licence lost"):
+        registry.get("fake")
+
+
+def test_a_note_does_not_hide_an_error() -> None:
+    error = RuntimeError("the reason")
+    error.add_note("see the manual")
+    assert reason_of(error) == "RuntimeError: the reason"
+    assert reason_of(BackendBroken("ours")) == "ours"
 
 
 @pytest.mark.parametrize("version", [None, 3, ""])

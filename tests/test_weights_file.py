@@ -136,6 +136,15 @@ def test_places_that_cannot_be_written(target: str, tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "as it was"
 
 
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    link.symlink_to(target)  # to what is not there yet
+    for units in (2, 3):
+        sc.save(link, sc.LSTM(units), sc.LSTM(units).init(3))
+        assert link.is_symlink()
+        assert sc.load(target)[0] == sc.LSTM(units)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes in the file system")
 def test_what_is_no_plain_file_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "pipe"

@@ -18,6 +18,7 @@ from seqcore.registry import registry
 from seqcore.runtime import BoundLayer
 from seqcore.runtime.inputs import choose_engine
 from seqcore.spi.request import MaskKind
+from seqcore.spi.soundness import version_of
 
 MODES = ("inference", "train")
 REFERENCE = "numpy"
@@ -108,7 +109,7 @@ class BackendSide(Side):
         )
         mask: MaskKind = "lengths" if self._options else "none"
         return {
-            "version": backend.version(),
+            "version": version_of(backend),
             "device": engine.device,
             "arrays": f"{type(self._x).__module__.partition('.')[0]}.{type(self._x).__name__}",
             "inference": ", ".join(self._bound.explain(mask=mask).implementations()),

@@ -16,7 +16,7 @@ from seqcore.cli import FAILED, INTERRUPTED, OK, common
 if TYPE_CHECKING:
     from seqcore.cli.common import Subparsers
     from seqcore.conformance.model import Case, Status
-    from seqcore.conformance.report.model import BackendResults, Report, Row
+    from seqcore.conformance.report.model import BackendResults, Report
     from seqcore.conformance.runner import Settings
 
 DIFF = "diff"
@@ -308,7 +308,7 @@ def _show(report: Report, folder: Path, engines: Mapping[str, str]) -> None:
             f"{waiver.expires}: {waiver.reason} ({waiver.link})"
         )
     for one in report.backends:
-        failed = _told(one)
+        failed = one.told()
         for row in failed[:SHOWN_FAILURES]:
             print(f"\n{one.name}: {explained(row, engines[one.name])}")
         if len(failed) > SHOWN_FAILURES:
@@ -319,13 +319,6 @@ def _show(report: Report, folder: Path, engines: Mapping[str, str]) -> None:
     print(f"report: {folder / 'report.html'}")
     if report.interrupted:
         print("interrupted: this is what was done until then; --resume goes on from it")
-
-
-def _told(backend: BackendResults) -> list[Row]:
-    """Return the failures that are worth telling: of cases that were not run, the first."""
-    failed = [row for row in backend.rows if row.status in ("fail", "error")]
-    idle = [row for row in failed if not row.was_tried]
-    return [row for row in failed if row not in idle[1:]]
 
 
 def _worst(backend: BackendResults) -> str:

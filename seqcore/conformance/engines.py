@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pkgutil import resolve_name
 from typing import Any
 
@@ -14,6 +15,7 @@ from seqcore.errors import ArgumentError, BackendBroken, BackendNotInstalled
 from seqcore.registry import COMMON_OPTIONS, is_factory_path, registry
 from seqcore.spec.foreign import explain_unknown
 from seqcore.spi import SPI_VERSION, Backend, BackendSpec
+from seqcore.spi.soundness import backend_fault
 
 
 def installed() -> list[str]:
@@ -68,8 +70,12 @@ def check(engine: str, options: Mapping[str, str], folder: str = "") -> None:
 
 def _is_somewhere(module: str, folder: str) -> bool:
     """Return whether a top-level module could be imported; it is not."""
-    found = PathFinder.find_spec(module, [folder, *sys.path])
-    return found is not None or module in sys.builtin_module_names
+    if PathFinder.find_spec(module, [folder]) is not None:
+        return True
+    try:
+        return find_spec(module) is not None  # also by the finders of editable installations
+    except ValueError:  # a module in memory has no spec
+        return True
 
 
 def load(engine: str, folder: str = "") -> Backend:
@@ -131,4 +137,7 @@ def _make(engine: str) -> Backend:
             f"engine {engine!r}: its factory returned {type(backend).__name__}, expected a "
             "seqcore.spi.Backend"
         )
+    fault = backend_fault(backend)
+    if fault is not None:
+        raise BackendBroken(f"engine {engine!r}: its factory returned an unsound backend: {fault}")
     return backend

@@ -100,7 +100,7 @@ class Journal:
         entries = self._entries()
         try:
             then = msgspec.convert(next(entries)["header"], Header)
-        except (StopIteration, KeyError, msgspec.ValidationError) as error:
+        except (StopIteration, KeyError, TypeError, msgspec.ValidationError) as error:
             raise FileError(
                 f"{self._path}: cannot be resumed: not the journal of a run; run without --resume"
             ) from error
@@ -111,17 +111,26 @@ class Journal:
                     f"{self._path}: cannot be resumed: {name} was {a!r} then and is {b!r} now; "
                     "give the same, or run without --resume"
                 )
-        for entry in entries:
-            if "case" not in entry:
-                facts = msgspec.convert(entry["backend"], Started)
-                self._engines[facts.name] = facts
-                continue
-            backend, case = entry["backend"], entry["case"]
-            self.verdicts.setdefault(backend, {})[case] = msgspec.convert(entry["verdict"], Verdict)
-            if "observed" in entry:
-                found = decode_reply(entry["observed"].encode())
-                assert isinstance(found, Observed)
-                self.observed.setdefault(backend, {})[case] = found
+        for number, entry in enumerate(entries, 2):
+            try:
+                self._take(entry)
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
+                raise FileError(
+                    f"{self._path}: line {number}: not what a run writes; run without --resume"
+                ) from error
+
+    def _take(self, entry: Any) -> None:
+        if "case" not in entry:
+            facts = msgspec.convert(entry["backend"], Started)
+            self._engines[facts.name] = facts
+            return
+        backend, case = entry["backend"], entry["case"]
+        self.verdicts.setdefault(backend, {})[case] = msgspec.convert(entry["verdict"], Verdict)
+        if "observed" in entry:
+            found = decode_reply(entry["observed"].encode())
+            if not isinstance(found, Observed):
+                raise TypeError(f"received {type(found).__name__}, expected Observed")
+            self.observed.setdefault(backend, {})[case] = found
 
     def _entries(self) -> Iterator[Any]:
         """Yield the lines; the last is left out where it was not written to its end."""

@@ -26,9 +26,6 @@ no valid step at all; right padding given as `lengths`."""
 
 Status = Literal["pass", "fail", "waived", "unsupported", "not-implemented", "error"]
 
-NOT_RUN = "not run"
-"""How the reason begins why a case was not tried, where its backend had come to an end."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
@@ -177,6 +174,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         worst: The largest error in eps and the limit there, for `"outputs"` and `"gradients"`.
         judged: Whether values were compared wherever they should be: with unlucky arrays a call may
             be too sensitive to rounding.
+        tried: Whether it ran: it does not where its backend cannot be made, or ends too often.
     """
 
     status: Status
@@ -185,3 +183,4 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     plans: list[str] = []
     worst: dict[str, tuple[float, float]] = {}
     judged: bool = True
+    tried: bool = True

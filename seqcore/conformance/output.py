@@ -89,7 +89,7 @@ def _with_script(
     options: Mapping[str, str],
 ) -> Row:
     """Return a row with the path of the script that reproduces it, written if it ran and failed."""
-    if row.status not in (*FAILURES, "waived") or not row.was_tried:
+    if row.status not in (*FAILURES, "waived") or not row.tried:
         return row
     path = folder / SCRIPTS / f"{_ODD.sub('-', f'{backend}-{row.case}').strip('-')}.py"
     with replacing(path) as file:

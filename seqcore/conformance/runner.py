@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqcore import workers
-from seqcore.conformance.model import NOT_RUN, Case, Finding, Observed, Status, Verdict
+from seqcore.conformance.model import Case, Finding, Observed, Status, Verdict
 from seqcore.conformance.worker import Failed, Reply, Start, Started, Try, decode_reply, encode
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Runner:
         if refusal is not None:
             return refusal
         if self.ends >= MAX_ENDS:
-            return failure(case, f"{NOT_RUN}: {MAX_ENDS} processes ended in cases before it")
+            return failure(case, f"{MAX_ENDS} processes ended in cases before it", tried=False)
         start = time.monotonic()
         try:
             if self._worker is not None and self._worker.growth() > self._settings.memory // 2:
@@ -183,15 +183,18 @@ class Runner:
         self.close()
 
 
-def failure(case: Case, reason: str, details: str = "", seconds: float = 0.0) -> Verdict:
+def failure(
+    case: Case, reason: str, details: str = "", seconds: float = 0.0, *, tried: bool = True
+) -> Verdict:
     """Return the verdict of a case that gave no result."""
+    reason = reason if tried else f"not run: {reason}"
     finding = Finding(
         message=f"{case.id}: expected a result, received none: {reason}",
         expected="a result",
         received=reason,
         traceback=details,
     )
-    return Verdict(status="error", findings=[finding], seconds=seconds)
+    return Verdict(status="error", findings=[finding], seconds=seconds, tried=tried)
 
 
 def refused(

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from seqcore import machine
 from seqcore.conformance import clauses, judge, waivers
 from seqcore.conformance.journal import Journal
-from seqcore.conformance.model import NOT_RUN, Case, Observed, Status, ValueCase, Verdict
+from seqcore.conformance.model import Case, Observed, Status, ValueCase, Verdict
 from seqcore.conformance.pairs import pairs
 from seqcore.conformance.report.model import (
     BackendResults,
@@ -190,7 +190,7 @@ class Session:
             if self._stopped.is_set():
                 return
             seat.results.ended = f"the backend could not be started: {error}"
-            self._give_up(seat, f"{NOT_RUN}: {seat.results.ended}", error.details)
+            self._give_up(seat, seat.results.ended, error.details)
         finally:
             seat.starting = False
             seat.took_time()
@@ -255,7 +255,8 @@ class Session:
         observed = found if isinstance(found, Observed) else None
         verdict = judged(case, found, self._settings.seed)
         with self._lock:
-            self._journal.note(seat.results.name, case.id, verdict, observed)
+            if verdict.tried:  # else a run that goes on tries it
+                self._journal.note(seat.results.name, case.id, verdict, observed)
             seat.verdicts[case.id] = verdict
             seat.took_time()
         self._progress(seat.engine, len(seat.verdicts), case.id, verdict.status)
@@ -263,7 +264,7 @@ class Session:
     def _give_up(self, seat: _Seat, reason: str, details: str) -> None:
         for case in self._cases:
             if case.id not in seat.verdicts:
-                seat.verdicts[case.id] = failure(case, reason, details)
+                seat.verdicts[case.id] = failure(case, reason, details, tried=False)
                 details = ""  # once is enough
         self._progress(seat.engine, len(seat.verdicts), "", "error")
 

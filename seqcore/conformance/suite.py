@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from seqcore.conformance import engines
 from seqcore.conformance.cases import of_tier
 from seqcore.conformance.explanation import explained
 from seqcore.conformance.model import TIERS, Case, Tier, Verdict
@@ -70,7 +70,10 @@ class Suite:
     def setup_class(cls) -> None:
         """Start afresh; the process begins with the first test."""
         settings = Settings(
-            seed=cls.seed, timeout=cls.timeout, memory=cls.memory, options=dict(cls.options)
+            seed=cls.seed,
+            timeout=cls.timeout,
+            memory=int(cls.memory),
+            options=dict(cls.options),
         )
         cls._runner = Runner(cls.backend, settings)
         cls._verdicts = {}
@@ -117,13 +120,16 @@ class Suite:
 
         cls = type(self)
         assert cls._runner is not None
+        failed: EngineFailed | None = None
         try:
             cls._name = cls._runner.start().name
             verdict = judged(case, cls._runner.run(case), self.seed)
         except EngineFailed as error:
-            details = "" if cls._explained else f"\n{error.details}"
+            failed = error
+        if failed is not None:  # outside, for what is raised inside shows its context, too
+            details = "" if cls._explained else f"\n{failed.details}"
             cls._explained = True  # once is enough
-            pytest.fail(f"backend {self.backend!r}: {error}{details}", pytrace=False)
+            pytest.fail(f"backend {self.backend!r}: {failed}{details}", pytrace=False)
         cls._verdicts[case.id] = verdict
         return verdict
 
@@ -142,11 +148,11 @@ _EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "tier": (f"one of {', '.join(TIERS)}", lambda value: value in TIERS),
     "seed": ("an integer of 0 or more", lambda value: _is_integer(value) and value >= 0),
     "timeout": ("seconds above 0", lambda value: _is_number(value) and value > 0),
-    "memory": ("bytes, an integer above 0", lambda value: _is_integer(value) and value > 0),
+    "memory": ("bytes above 0", lambda value: _is_number(value) and value > 0),
     "options": (
         "texts by name",
         lambda value: (
-            isinstance(value, dict)
+            isinstance(value, Mapping)
             and all(isinstance(text, str) for item in value.items() for text in item)
         ),
     ),
@@ -156,28 +162,40 @@ _EXPECTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 
 def check_attributes(suite: type[Suite]) -> None:
-    """Check a suite's attributes, before any case.
+    """Check a suite's attributes, before any case; nothing of the backend is loaded.
+
+    One that looks misspelt is warned of: a class may have attributes of its own.
 
     Raises:
         pytest.Collector.CollectError: if one cannot be.
     """
     import pytest
 
+    for message in _misspelt(suite):
+        warnings.warn(pytest.PytestWarning(f"{suite.__name__}: {message}"), stacklevel=2)
     try:
         for message in _faults(suite):
             raise ArgumentError(message)
-        engines.check(suite.backend, suite.options, str(Path.cwd()))
         suite._all_waivers()
     except SeqcoreError as error:
         raise pytest.Collector.CollectError(f"{suite.__name__}: {error}") from None
 
 
-def _faults(suite: type[Suite]) -> Iterator[str]:
+def _misspelt(suite: type[Suite]) -> Iterator[str]:
     own = suite.__mro__[: suite.__mro__.index(Suite)]
-    for name in dict.fromkeys(name for one in own for name in vars(one)):
-        meant = "" if name in _EXPECTED or name.startswith("_") else nearest(name, _EXPECTED)
+    data = {
+        name: value
+        for one in own
+        for name, value in vars(one).items()
+        if not (name.startswith("_") or callable(value) or hasattr(value, "__get__"))
+    }
+    for name in data:
+        meant = "" if name in _EXPECTED else nearest(name, _EXPECTED)
         if meant:
             yield f"the suite has no attribute {name!r}{meant}"
+
+
+def _faults(suite: type[Suite]) -> Iterator[str]:
     for name, (expected, holds) in _EXPECTED.items():
         value = getattr(suite, name)
         if not holds(value):

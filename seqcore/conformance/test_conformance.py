@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from seqcore.conformance import engines
 from seqcore.conformance.suite import Suite
+from seqcore.errors import SeqcoreError
 
 
 class TestBackend(Suite):
@@ -17,5 +21,9 @@ class TestBackend(Suite):
             raise pytest.Collector.CollectError(
                 "--seqcore-backend: missing, expected the name of a backend or module:factory"
             )
+        try:
+            engines.check(name, {}, str(Path.cwd()))
+        except SeqcoreError as error:
+            raise pytest.Collector.CollectError(f"--seqcore-backend: {error}") from None
         cls.backend = name
         cls.tier = config.getoption("seqcore_tier")

@@ -102,6 +102,9 @@ class Capabilities:
     not_implemented: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for declared in (self.unsupported, self.not_implemented):
+            if not isinstance(declared, Mapping):
+                raise ValueError(f"received {declared!r:.80}, expected reasons by feature")
         for name, reason in (*self.unsupported.items(), *self.not_implemented.items()):
             if name not in FEATURES:
                 raise ValueError(f"no feature is called {name!r}, expected one of {[*FEATURES]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from seqcore.errors import BackendBroken
 from seqcore.ops import Ops
@@ -14,8 +15,11 @@ from seqcore.spi.transforms import Transforms
 
 def backend_fault(backend: Backend) -> str | None:
     """Return what is wrong with a backend's attributes, or None; none of its methods is called."""
-    if not isinstance(getattr(backend, "name", None), str):
-        return f"its name is {getattr(backend, 'name', 'missing')!r}, expected a text"
+    if not hasattr(backend, "name"):
+        return "it has no name, expected that of its BackendSpec"
+    name: object = backend.name
+    if not isinstance(name, str):
+        return f"its name is {name!r:.80}, expected that of its BackendSpec"
     for attribute, kind in (("ops", Ops), ("capabilities", Capabilities)):
         value = getattr(backend, attribute, None)
         if not isinstance(value, kind):
@@ -30,11 +34,13 @@ def devices_of(backend: Backend) -> tuple[str, ...]:
     """Return the devices that a backend says are at hand, the default one first.
 
     Raises:
-        BackendBroken: if that is no tuple of names, or an empty one.
+        BackendBroken: if that is no sequence of names, or an empty one.
     """
     found: object = backend.devices()
-    if isinstance(found, tuple) and found and all(isinstance(name, str) for name in found):
-        return found
+    if isinstance(found, Sequence) and not isinstance(found, str):
+        names = [name for name in found if isinstance(name, str) and name]
+        if names and len(names) == len(found):
+            return tuple(names)
     raise BackendBroken(
         f"backend {backend.name!r}: devices() returned {found!r:.80}, expected a tuple of one "
         "name or more, such as ('cpu',)"
@@ -56,7 +62,7 @@ def version_of(backend: Backend) -> str:
 
 
 def _implementations_fault(implementations: object) -> str | None:
-    if not (isinstance(implementations, tuple) and implementations):
+    if not (isinstance(implementations, Sequence) and implementations):
         return (
             f"its implementations are {implementations!r:.80}, expected a tuple of one "
             "seqcore.spi.Implementation or more"

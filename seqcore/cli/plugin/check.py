@@ -131,7 +131,7 @@ class _Check:
         if source.entry is None:
             reason = "; ".join(problem.reason for problem in source.problems)
             raise self._steps.failed("entry point", f"{owner}: {reason}", f"reinstall {owner}")
-        rivals = entries.rivals(source)
+        rivals = entries.rivals(source.name, source.distribution)
         if rivals:
             raise self._steps.failed(
                 "entry point",
@@ -221,13 +221,14 @@ class _Check:
             )
 
     def _taken(self, backend: str) -> bool:
-        """Tell whether a name belongs to the entry point of another distribution."""
-        owners = entries.owners(backend)
-        if not owners or self._source.distribution in owners:
+        """Tell whether a name is claimed by the entry point of another distribution."""
+        owners = entries.rivals(backend, self._source.distribution)
+        if not owners:
             return False
         self._steps.failed(
             "name",
-            f"it belongs to an entry point of {' and '.join(owners)}, whose backend it stays",
+            f"it is claimed by an entry point of {' and '.join(owners)}, expected one that "
+            "nothing else installed has",
             "choose another name",
             backend,
         )
@@ -335,7 +336,7 @@ class _Check:
             raise self._steps.failed(
                 "conformance",
                 outcome(report),
-                f"seqcore conform {name} --tier smoke gives a report, and a script for each",
+                f"seqcore conform {name} --tier smoke gives a report, and a script for each case",
                 name,
             )
         self._steps.passed("conformance", outcome(report), name)

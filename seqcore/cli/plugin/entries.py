@@ -32,18 +32,13 @@ def released(distribution: str) -> str:
         return distribution
 
 
-def rivals(source: Source) -> list[str]:
-    """Return the other distributions that have an entry point of the same name."""
+def rivals(name: str, distribution: str) -> list[str]:
+    """Return the other distributions that have an entry point of that name."""
     return [
         other.distribution
         for other in discovered()
-        if other.name == source.name and not _same(other.distribution, source.distribution)
+        if other.name == name and not _same(other.distribution, distribution)
     ]
-
-
-def owners(backend: str) -> list[str]:
-    """Return the distributions that have an entry point named like a backend."""
-    return [source.distribution for source in discovered() if source.name == backend]
 
 
 def of_project(folder: Path, steps: Steps) -> list[Source]:

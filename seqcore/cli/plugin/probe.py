@@ -30,7 +30,7 @@ FROZEN = "seqcore.spi.registration"
 """All of seqcore that a registration module imports."""
 
 _MEMORY = 4 * 2**30
-"""How many bytes a plugin may take while it is loaded and its backend made."""
+"""How many bytes the process may take."""
 
 
 class Load(msgspec.Struct, tag=True, frozen=True):

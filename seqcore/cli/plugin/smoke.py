@@ -63,7 +63,7 @@ def outcome(report: Report) -> str:
     """Return the outcome of a run, and the first failures, a line each."""
     from seqcore.conformance.report.wording import verdict
 
-    failed = [row for one in report.backends for row in one.rows if row.status in ("fail", "error")]
+    failed = [row for one in report.backends for row in one.told()]
     lines = [f"smoke tier: {verdict(report)}", *report.reasons()]
     for row in failed[:_SHOWN_FAILURES]:
         found = row.findings[0].message.splitlines()[0] if row.findings else row.status

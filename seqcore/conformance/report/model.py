@@ -13,7 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from seqcore.conformance import clauses as specification
-from seqcore.conformance.model import NOT_RUN, Case, Finding, Status, ValueCase, Verdict
+from seqcore.conformance.model import Case, Finding, Status, ValueCase, Verdict
 from seqcore.errors import FileError
 from seqcore.files import replacing
 
@@ -81,6 +81,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         waiver: The reason of the waiver that covers it.
         script: The path of the script that reproduces a failure alone.
         judged: Whether values were compared wherever they should be; see `Verdict`.
+        tried: Whether it ran; see `Verdict`.
     """
 
     case: str
@@ -94,11 +95,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     waiver: str = ""
     script: str = ""
     judged: bool = True
-
-    @property
-    def was_tried(self) -> bool:
-        """Whether its backend had not come to an end before."""
-        return not any(finding.received.startswith(NOT_RUN) for finding in self.findings)
+    tried: bool = True
 
     @classmethod
     def of(cls, case: Case, verdict: Verdict, *, waiver: str = "", script: str = "") -> Row:
@@ -127,6 +124,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             waiver=waiver if failed else "",
             script=script,
             judged=verdict.judged,
+            tried=verdict.tried,
         )
 
 
@@ -163,6 +161,12 @@ class BackendResults(msgspec.Struct, kw_only=True, omit_defaults=True):
     def counts(self) -> dict[Status, int]:
         """Return how many cases have each status, the worst first."""
         return _ordered(Counter(row.status for row in self.rows))
+
+    def told(self) -> list[Row]:
+        """Return the failures that are worth telling: of cases that were not run, the first."""
+        failed = [row for row in self.rows if row.status in ("fail", "error")]
+        idle = [row for row in failed if not row.tried]
+        return [row for row in failed if row not in idle[1:]]
 
     def plans(self) -> dict[str, int]:
         """Return in how many cases each implementation ran, the most used first."""
@@ -311,12 +315,12 @@ class Report(msgspec.Struct, kw_only=True):
         verbs: dict[Status, str] = {"fail": "failed", "error": "raised an error"}
         for backend in self.backends:
             counts = backend.counts()
-            tried = Counter(row.status for row in backend.rows if row.was_tried)
-            idle = sum(not row.was_tried for row in backend.rows)
+            tried = Counter(row.status for row in backend.rows if row.tried)
+            idle = sum(not row.tried for row in backend.rows)
             if backend.ended:
                 found.append(f"{backend.name}: {backend.ended}")
             if idle:
-                found.append(f"{backend.name}: {plural(idle, 'case')} not run for that")
+                found.append(f"{backend.name}: {plural(idle, 'case')} not run")
             found += [
                 f"{backend.name}: {plural(tried[status], 'case')} {verb}"
                 for status, verb in verbs.items()
