@@ -215,8 +215,10 @@ def test_ctrl_c_while_the_target_is_written(shell: Shell, monkeypatch: pytest.Mo
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
 def test_ctrl_c_in_a_process_of_its_own(shell: Shell) -> None:
     written("a.pt")
+    # A job in the background of a script inherits that SIGINT is ignored.
     code = (
-        "import pathlib, sys, time; from seqcore.cli import main\n"
+        "import pathlib, signal, sys, time; from seqcore.cli import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def waiting(self, target):\n"
         "    print('written', flush=True)\n"
         "    time.sleep(60)\n"
@@ -224,12 +226,14 @@ def test_ctrl_c_in_a_process_of_its_own(shell: Shell) -> None:
         "sys.exit(main(['convert', 'a.pt', 'b.onnx']))\n"
     )
     command = [sys.executable, "-c", code]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    assert child.stdout.readline() == "written\n"
-    assert len(shell.files()) == 2
-    child.send_signal(signal.SIGINT)
-    _, err = child.communicate(timeout=60)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "written\n"
+        assert len(shell.files()) == 2
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=60)
     assert (child.returncode, err) == (130, "seqcore: interrupted\n")
     assert shell.files() == {"a.pt"}
 
