@@ -656,10 +656,7 @@ def create(claim: Claim) -> Backend:
         raise BackendBroken(
             f"{maker} returned {type(backend).__name__}, expected a seqcore.spi.Backend"
         )
-    try:
-        fault = backend_fault(backend)
-    except Exception as error:  # noqa: BLE001 - an attribute may be a property that fails
-        fault = reason_of(error)
+    fault = backend_fault(backend)
     if fault is not None:
         raise BackendBroken(f"{maker} returned an unsound backend: {fault}")
     if backend.name != spec.name:

@@ -29,6 +29,9 @@ THREAD_VARIABLES = (
 MEMORY_IS_WATCHED = sys.platform == "linux"
 """Whether a limit of memory is enforced here."""
 
+START_MEMORY = 4 * 2**30
+"""How many bytes a process may take while a backend is made, with the import of a framework."""
+
 _TICK_SECONDS = 0.05
 _SAID_BYTES = 8192
 

@@ -22,9 +22,6 @@ MAX_ENDS = 5
 START_SECONDS = 120.0
 """How long the import of a framework may take, at least."""
 
-START_MEMORY = 4 * 2**30
-"""How many bytes a process may take while its backend is made, at least."""
-
 FIRST_CASE = 2
 """How much longer the first case of a process may take than others: a framework wakes up."""
 
@@ -50,7 +47,7 @@ class Settings:
         timeout: Seconds that a case may take. To be made a backend has twice that, and
             `START_SECONDS` at least.
         memory: Bytes that a process may hold above what it holds before its first case. While its
-            backend is made it may hold that much, and `START_MEMORY` at least.
+            backend is made it may hold that much, and `seqcore.workers.START_MEMORY` at least.
         threads: For every library in every process.
         options: The backend's options.
         folder: Where a `module:factory` may be.
@@ -155,7 +152,7 @@ class Runner:
             if self._stopped:
                 raise EngineFailed("stopped")
             self._worker = workers.WorkerProcess("seqcore.conformance.worker", variables)
-        self._worker.limit_memory(max(START_MEMORY, settings.memory))
+        self._worker.limit_memory(max(workers.START_MEMORY, settings.memory))
         command = Start(self.engine, settings.folder, settings.options, settings.seed)
         try:
             reply = self._ask(command, max(START_SECONDS, FIRST_CASE * settings.timeout))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from seqcore.errors import BackendBroken
+from seqcore.errors import BackendBroken, reason_of
 from seqcore.ops import Ops
 from seqcore.spi.backend import Backend
 from seqcore.spi.implementation import Implementation
@@ -15,6 +15,13 @@ from seqcore.spi.transforms import Transforms
 
 def backend_fault(backend: Backend) -> str | None:
     """Return what is wrong with a backend's attributes, or None; none of its methods is called."""
+    try:
+        return _attributes_fault(backend)
+    except Exception as error:  # noqa: BLE001 - an attribute may be a property that fails
+        return reason_of(error)
+
+
+def _attributes_fault(backend: Backend) -> str | None:
     if not hasattr(backend, "name"):
         return "it has no name, expected that of its BackendSpec"
     name: object = backend.name

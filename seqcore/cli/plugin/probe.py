@@ -24,13 +24,10 @@ from seqcore.spec.dtypes import DTYPES, numpy_dtype
 from seqcore.spi import ArrayInfo, Backend
 from seqcore.spi.registration import ENTRY_POINT_GROUP
 from seqcore.spi.soundness import devices_of, version_of
-from seqcore.workers import WorkerEnded, WorkerProcess, environment, serve
+from seqcore.workers import START_MEMORY, WorkerEnded, WorkerProcess, environment, serve
 
 FROZEN = "seqcore.spi.registration"
 """All of seqcore that a registration module imports."""
-
-_MEMORY = 4 * 2**30
-"""How many bytes the process may take."""
 
 
 class Load(msgspec.Struct, tag=True, frozen=True):
@@ -133,7 +130,7 @@ class Prober:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._process = WorkerProcess(__name__, environment(2))
-        self._process.limit_memory(_MEMORY)
+        self._process.limit_memory(START_MEMORY)
 
     def ask(self, command: Command) -> Reply:
         """Return the answer. A process that ends, or takes too long, has failed."""
